@@ -1,0 +1,1 @@
+//! What can be set on an agent, its defaults and its checks.

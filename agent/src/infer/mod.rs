@@ -1,0 +1,1 @@
+//! Runs models. Knows tensors and engines, never HTTP.

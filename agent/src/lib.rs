@@ -1,0 +1,15 @@
+//! The agent on every device: identity, link, twin, inference, and the state that lets all of it work offline.
+//!
+//! This crate must never import the control plane; they meet in `aidos-protocol`.
+
+pub mod admin;
+pub mod assembly;
+pub mod config;
+pub mod identity;
+pub mod infer;
+pub mod link;
+pub mod models;
+pub mod observe;
+pub mod serve;
+pub mod state;
+pub mod twin;

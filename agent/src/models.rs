@@ -1,0 +1,1 @@
+//! Reconciles the models that intent asks for with those that are loaded.

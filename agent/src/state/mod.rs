@@ -1,0 +1,1 @@
+//! What survives a crash: ledger, chunk store, spool.

@@ -1,0 +1,1 @@
+//! Devices: enrolment, links, sessions, twins, telemetry, commands.

@@ -1,0 +1,2 @@
+//! The control plane's binary: parses and runs.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The ground: database, objects, PKI, HTTP habits. Knows no domain.

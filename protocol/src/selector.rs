@@ -1,0 +1,1 @@
+//! Label selectors as kubectl writes them.

@@ -1,0 +1,14 @@
+//! The paths of a device's status, each with the type of its JSON value. A path's meaning never changes; new ones are added.
+
+/// [`crate::inventory::Inventory`].
+pub const INVENTORY: &str = "inventory";
+/// The agent's version, a string.
+pub const AGENT_VERSION: &str = "agent/version";
+/// [`super::LinkStatus`]: which transport, since when, why not the other.
+pub const LINK: &str = "link";
+/// Prefix of `models/<name>`: [`super::ModelStatus`].
+pub const MODELS: &str = "models/";
+/// Prefix of `components/<name>`: [`super::ComponentStatus`].
+pub const COMPONENTS: &str = "components/";
+/// Epoch and heads that the device has applied, [`super::IntentStatus`].
+pub const INTENT: &str = "intent";
