@@ -21,4 +21,3 @@ mod tokens;
 mod twins;
 mod twins_store;
 mod views;
-
