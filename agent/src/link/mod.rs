@@ -3,6 +3,6 @@
 mod ports;
 
 pub use ports::{
-    CommandPort, IntentPort, IntentPosition, LinkControl, LinkError, LinkHandle, LinkState, PortError, Ports, SpoolPort, StatusPort,
-    StatusPosition, channel,
+    CommandPort, IntentPort, IntentPosition, LinkControl, LinkError, LinkHandle, LinkState, PortError, Ports, SpoolPort,
+    StatusPort, StatusPosition, channel,
 };

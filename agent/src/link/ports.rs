@@ -6,8 +6,8 @@
 
 use aidos_protocol::artifact::Digest;
 use aidos_protocol::frame::{
-    ArtifactGrant, Command, CommandResult, IntentAck, IntentChanges, IntentDocument, RenewResponse, SiteAck, SiteChanges, StatusAck,
-    StatusDelta, Telemetry,
+    ArtifactGrant, Command, CommandResult, IntentAck, IntentChanges, IntentDocument, RenewResponse, SiteAck, SiteChanges,
+    StatusAck, StatusDelta, Telemetry,
 };
 use aidos_protocol::time::Micros;
 use async_trait::async_trait;
