@@ -16,7 +16,7 @@ pub use facts::{Dim, OpCount, Opset, Summary, ValueInfo};
 pub use inspect::inspect;
 
 /// The messages of `proto/onnx.proto`.
-#[allow(missing_docs, unreachable_pub, clippy::doc_markdown)]
+#[allow(missing_docs, unreachable_pub, clippy::all)]
 pub(crate) mod proto {
     include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
 }

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 
 /// The messages of `proto/link.proto`.
-#[allow(missing_docs, clippy::doc_markdown, clippy::large_enum_variant)]
+#[allow(missing_docs, clippy::all)]
 mod wire {
     include!(concat!(env!("OUT_DIR"), "/aidos.link.v1.rs"));
 }
