@@ -1,6 +1,8 @@
 //! The checks of one file, from the outside in.
 
-use super::proto::{GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, ValueInfoProto, tensor_shape_proto, type_proto};
+use super::proto::{
+    GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, ValueInfoProto, tensor_shape_proto, type_proto,
+};
 use super::{Dim, ElementType, Limits, OnnxError, OpCount, Opset, Summary, ValueInfo, operators, scan};
 use bytes::Bytes;
 use prost::Message as _;
