@@ -1,0 +1,42 @@
+//! The gates a change passes, cheapest first; the tests come last, so that their summary closes the output.
+
+use crate::services::Services;
+use crate::setup::{Tools, eprintln_step, root, run};
+use anyhow::Result;
+use std::process::Command;
+
+/// Runs every gate; with a filter only the tests it names.
+pub(crate) fn test(tools: &Tools, services: &Services, filter: Option<&str>) -> Result<()> {
+    if filter.is_none() {
+        eprintln_step("cargo fmt");
+        run(cargo().args(["fmt", "--all", "--check"]))?;
+        eprintln_step("cargo clippy");
+        run(cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))?;
+        eprintln_step("cargo deny");
+        run(Command::new(&tools.cargo_deny).args(["check", "bans", "licenses", "sources"]).current_dir(root()))?;
+        eprintln_step("cargo doc");
+        run(cargo().args(["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+    }
+    eprintln_step("cargo test");
+    // The end-to-end tests start the real binaries, which `cargo test` alone does not build.
+    run(cargo().args(["build", "--workspace", "--bins"]))?;
+    run(cargo()
+        .args(["test", "--workspace", "--no-fail-fast"])
+        .args(filter)
+        .env("AIDOS_TEST_POSTGRES_URL", &services.postgres_url)
+        .env("AIDOS_TEST_S3_URL", &services.s3_url)
+        .env("AIDOS_TEST_MODELS", &tools.models)
+        .env("AIDOS_TEST_PYTHON", &tools.python))
+}
+
+/// Runs the benchmarks; they write `docs/benchmarks.md` themselves.
+pub(crate) fn bench() -> Result<()> {
+    run(cargo().args(["build", "--release", "--workspace", "--bins"]))?;
+    run(cargo().args(["bench", "--package", "aidos-tests"]))
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(env!("CARGO"));
+    command.current_dir(root());
+    command
+}

@@ -1,0 +1,115 @@
+//! Installs what the tests need on a bare Debian machine, once: system packages, Python clients, models, cargo-deny.
+//!
+//! Everything but the system packages lands in the user's cache folder, so that the checkout stays clean.
+
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A system program the tests start, and the Debian package that brings it.
+const PROGRAMS: &[(&str, &[&str], &str)] = &[
+    ("mosquitto", &["/usr/sbin/mosquitto", "/usr/bin/mosquitto"], "mosquitto"),
+    ("initdb", &["/usr/lib/postgresql/*/bin/initdb"], "postgresql"),
+    ("npm", &["/usr/local/bin/npm", "/usr/bin/npm"], "npm"),
+];
+/// PyPI packages: an S3 server, and an unmodified client of the inference protocol.
+const PYTHON: &[&str] = &["moto[server]==5.2.5", "tritonclient[http]==2.73.0", "numpy==2.4.6"];
+const CARGO_DENY: &str = "0.20.2";
+
+/// Where the tools are.
+pub(crate) struct Tools {
+    /// `~/.cache/aidos`.
+    pub(crate) cache: PathBuf,
+    /// The Python interpreter of the test environment.
+    pub(crate) python: PathBuf,
+    /// The folder of fetched models.
+    pub(crate) models: PathBuf,
+    /// cargo-deny.
+    pub(crate) cargo_deny: PathBuf,
+}
+
+/// The repository's root.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate lies in the repository")
+}
+
+/// Runs a command and fails with its whole line when it does.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let line = format!("{command:?}");
+    let status = command.status().with_context(|| format!("{line} could not be started"))?;
+    if !status.success() {
+        bail!("{line} failed: {status}");
+    }
+    Ok(())
+}
+
+/// Installs all of it; what is there already costs nothing.
+pub(crate) fn all() -> Result<Tools> {
+    let home = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| std::env::home_dir().map(|h| h.join(".cache")));
+    let cache = home.context("neither XDG_CACHE_HOME nor HOME is set: set one")?.join("aidos");
+    std::fs::create_dir_all(&cache)?;
+    system_packages()?;
+    let python = python(&cache)?;
+    let models = cache.join("models");
+    run(Command::new(&python).arg(root().join("tests/fixtures/models/fetch.py")).arg(&models))?;
+    let cargo_deny = cargo_deny(&cache)?;
+    Ok(Tools { cache, python, models, cargo_deny })
+}
+
+/// The first path that exists; `*` in a path stands for any one folder, newest name first.
+pub(crate) fn find(candidates: &[&str]) -> Option<PathBuf> {
+    candidates.iter().find_map(|candidate| match candidate.split_once("/*/") {
+        None => Some(PathBuf::from(candidate)).filter(|p| p.exists()),
+        Some((folder, rest)) => {
+            let mut versions: Vec<_> = std::fs::read_dir(folder).ok()?.filter_map(|e| Some(e.ok()?.path().join(rest))).collect();
+            versions.sort();
+            versions.into_iter().rev().find(|p| p.exists())
+        }
+    })
+}
+
+fn system_packages() -> Result<()> {
+    let missing: Vec<_> = PROGRAMS.iter().filter(|(_, at, _)| find(at).is_none()).map(|(_, _, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    eprintln_step(&format!("installing Debian packages: {}", missing.join(" ")));
+    let apt = |args: &[&str]| run(Command::new("apt-get").args(args).env("DEBIAN_FRONTEND", "noninteractive"));
+    apt(&["update", "-qq"])?;
+    let install = ["install", "-y", "-qq", "--no-install-recommends"];
+    apt(&[install.as_slice(), &missing].concat())
+        .with_context(|| format!("install these yourself, then run this again: {}", missing.join(" ")))
+}
+
+fn python(cache: &Path) -> Result<PathBuf> {
+    let venv = cache.join("venv");
+    let python = venv.join("bin/python");
+    let stamp = venv.join("installed.txt");
+    let wanted = PYTHON.join("\n");
+    if std::fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
+        return Ok(python);
+    }
+    eprintln_step("installing Python packages");
+    run(Command::new("python3").args(["-m", "venv"]).arg(&venv)).context("python3 with the venv module is needed")?;
+    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PYTHON))?;
+    std::fs::write(stamp, wanted)?;
+    Ok(python)
+}
+
+fn cargo_deny(cache: &Path) -> Result<PathBuf> {
+    let tools = cache.join("tools");
+    let binary = tools.join("bin/cargo-deny");
+    if !binary.exists() {
+        eprintln_step("installing cargo-deny");
+        run(Command::new(env!("CARGO"))
+            .args(["install", "--quiet", "--locked", "cargo-deny", "--version", CARGO_DENY, "--root"])
+            .arg(&tools))?;
+    }
+    Ok(binary)
+}
+
+/// Says on standard error what is about to take a while.
+#[allow(clippy::print_stderr)]
+pub(crate) fn eprintln_step(step: &str) {
+    eprintln!("xtask: {step}");
+}
