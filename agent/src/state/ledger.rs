@@ -36,7 +36,9 @@ pub enum LedgerError {
         path: PathBuf,
     },
     /// Not writable.
-    #[error("{path} cannot be written ({source}); check the owner of the folder and that its file system is not mounted read-only")]
+    #[error(
+        "{path} cannot be written ({source}); check the owner of the folder and that its file system is not mounted read-only"
+    )]
     ReadOnly {
         /// The database.
         path: PathBuf,
@@ -251,7 +253,9 @@ fn open_checked(path: &Path) -> Result<Connection, LedgerError> {
     let sorted = |error| sort(path, error);
     let connection = Connection::open(path).map_err(sorted)?;
     connection.busy_timeout(BUSY).map_err(sorted)?;
-    for (pragma, value) in [("cache_size", CACHE_KIB), ("wal_autocheckpoint", CHECKPOINT_PAGES), ("journal_size_limit", LOG_BYTES)] {
+    for (pragma, value) in
+        [("cache_size", CACHE_KIB), ("wal_autocheckpoint", CHECKPOINT_PAGES), ("journal_size_limit", LOG_BYTES)]
+    {
         connection.pragma_update(None, pragma, value).map_err(sorted)?;
     }
     for (pragma, value) in [("journal_mode", "WAL"), ("synchronous", "FULL"), ("foreign_keys", "ON")] {
