@@ -10,6 +10,7 @@ pub mod frame;
 mod id;
 pub mod inventory;
 pub mod manifest;
+pub mod oip;
 pub mod selector;
 pub mod time;
 pub mod twin;
