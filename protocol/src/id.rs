@@ -28,6 +28,16 @@ macro_rules! id {
             pub fn new(now_ms: u64) -> Self {
                 Self(uuid::Builder::from_unix_timestamp_millis(now_ms, &rand::random::<[u8; 10]>()).into_uuid())
             }
+
+            /// The 16 bytes without the prefix, for places where the kind is known and bytes count.
+            pub fn as_bytes(&self) -> &[u8; 16] {
+                self.0.as_bytes()
+            }
+
+            /// From the bytes of [`Self::as_bytes`].
+            pub fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(Uuid::from_bytes(bytes))
+            }
         }
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

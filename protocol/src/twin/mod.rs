@@ -1,5 +1,21 @@
 //! The twin of a device: two documents by writer. *Intent* (many writers, automerge) and *status* (one writer, a versioned map).
 //!
 //! Intent holds what people want: never telemetry, progress, counters or logs, whose history would grow it without bound.
+//! Nothing here asks a clock, touches a disk or trusts a byte: whatever came from outside is bounded before automerge sees it
+//! ([`bound`]) and authorised operation by operation before it is merged ([`authorise`]).
+//!
+//! The way of a change: a person's [`Edit`]s become one automerge change by an [`Author`] ([`Intent::edit`]); the other side
+//! tells its heads and gets what it lacks ([`Intent::changes_since`]); when history has outgrown the state, the plane begins a
+//! new epoch ([`Intent::compact`]), and an edit that was made on the old one is merged there first and then replayed
+//! ([`Intent::replay`]).
 
+pub mod author;
+pub mod edit;
 pub mod path;
+mod report;
+mod view;
+
+pub use author::Author;
+pub use edit::{DesiredModel, Edit, EditError, Room};
+pub use report::{ComponentState, ComponentStatus, IntentStatus, LinkStatus, ModelState, ModelStatus};
+pub use view::{Conflict, IntentView, LosingValue};

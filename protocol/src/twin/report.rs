@@ -1,0 +1,115 @@
+//! What a device reports: the JSON values of its status, path by path (see [`super::path`]).
+//!
+//! A reader meets devices of other years: unknown fields are ignored, absent ones have defaults.
+
+use crate::artifact::Digest;
+use crate::time::Micros;
+use serde::{Deserialize, Serialize};
+
+/// Where a model stands on a device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelState {
+    /// Wanted, not begun.
+    #[default]
+    Pending,
+    /// The file is being fetched.
+    Downloading,
+    /// The file is complete and its digest is computed.
+    Verifying,
+    /// The engine is building it.
+    Loading,
+    /// The desired version is active and answers.
+    Ready,
+    /// The desired version could not be made active; `error` says why, the active one goes on.
+    Failed,
+}
+
+/// Status of one model, at `models/<name>`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ModelStatus {
+    /// The version that intent asks for; absent when it asks for none any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired_version: Option<u64>,
+    /// The version that answers now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_version: Option<u64>,
+    /// The version that is kept beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_version: Option<u64>,
+    /// Where the desired version stands.
+    #[serde(default)]
+    pub state: ModelState,
+    /// Why it failed; empty otherwise.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub error: String,
+    /// Digest of the active version's file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// What runs it (`tract`); empty while none does.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub engine: String,
+    /// Since when it is in `state`.
+    #[serde(default)]
+    pub since_us: Micros,
+}
+
+/// Status of the link, at `link`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct LinkStatus {
+    /// `quic` or `mqtt`; empty while there is no session.
+    #[serde(default)]
+    pub transport: String,
+    /// Since when.
+    #[serde(default)]
+    pub since_us: Micros,
+    /// Times the transport changed since the agent started.
+    #[serde(default)]
+    pub failovers: u64,
+    /// Why it is not the preferred transport; empty when it is.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
+}
+
+/// Where a component of the agent stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ComponentState {
+    /// Not up yet.
+    #[default]
+    Starting,
+    /// Doing its work.
+    Running,
+    /// Ended with an error; it is started again after a pause.
+    Failed,
+    /// Ended as asked.
+    Stopped,
+}
+
+/// Status of one component of the agent, at `components/<name>`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ComponentStatus {
+    /// Where it stands.
+    #[serde(default)]
+    pub state: ComponentState,
+    /// Times it was started again since the agent started.
+    #[serde(default)]
+    pub restarts: u64,
+    /// Its last error; empty when there was none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub error: String,
+}
+
+/// What of intent the device has applied, at `intent`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct IntentStatus {
+    /// The document's epoch.
+    #[serde(default)]
+    pub epoch: u32,
+    /// Its heads, hexadecimal.
+    #[serde(default)]
+    pub heads: Vec<String>,
+    /// Edits made at the site that the plane has not acknowledged.
+    #[serde(default)]
+    pub pending: u64,
+}
