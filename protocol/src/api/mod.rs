@@ -1,1 +1,10 @@
 //! REST views: what `/api/v1` says and takes, shared by the control plane, the command line and the tests.
+
+pub mod activity;
+pub mod keys;
+pub mod page;
+pub mod problem;
+pub mod tenants;
+
+pub use page::Page;
+pub use problem::Problem;
