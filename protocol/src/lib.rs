@@ -9,6 +9,7 @@ pub mod enrol;
 pub mod frame;
 mod id;
 pub mod inventory;
+pub mod label;
 pub mod manifest;
 pub mod oip;
 pub mod selector;

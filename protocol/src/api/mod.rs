@@ -1,7 +1,10 @@
 //! REST views: what `/api/v1` says and takes, shared by the control plane, the command line and the tests.
 
 pub mod activity;
+pub mod artifacts;
+pub mod deployments;
 pub mod keys;
+pub mod models;
 pub mod page;
 pub mod problem;
 pub mod tenants;
