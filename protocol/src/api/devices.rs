@@ -153,10 +153,8 @@ pub struct Difference {
     pub reason: String,
 }
 
-/// `GET`, `PUT` (replaces all) and `PATCH` (`null` removes) of `/api/v1/devices/{id}/config`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(transparent)]
-pub struct ConfigView(#[schema(value_type = BTreeMap<String, serde_json::Value>)] pub BTreeMap<String, serde_json::Value>);
+/// What `/api/v1/devices/{id}/config` answers and takes: `PUT` replaces all of it, with `PATCH` a `null` removes.
+pub type Config = BTreeMap<String, serde_json::Value>;
 
 #[cfg(test)]
 mod tests {

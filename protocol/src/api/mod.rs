@@ -2,11 +2,14 @@
 
 pub mod activity;
 pub mod artifacts;
+pub mod commands;
 pub mod deployments;
+pub mod devices;
 pub mod keys;
 pub mod models;
 pub mod page;
 pub mod problem;
+pub mod telemetry;
 pub mod tenants;
 
 pub use page::Page;
