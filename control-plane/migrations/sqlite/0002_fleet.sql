@@ -57,12 +57,15 @@ CREATE TABLE tokens (
   PRIMARY KEY (tenant_id, id)
 );
 
+-- `request` holds the arguments as they travel, and nothing once the command has finished; `arguments` is what people see.
 CREATE TABLE commands (
   tenant_id        TEXT   NOT NULL,
   id               TEXT   NOT NULL UNIQUE,
   device_id        TEXT   NOT NULL,
   kind             TEXT   NOT NULL,
+  arguments        TEXT   NOT NULL,
   request          BLOB   NOT NULL,
+  request_digest   TEXT   NOT NULL,
   state            TEXT   NOT NULL,
   offline_policy   TEXT   NOT NULL,
   actor            TEXT   NOT NULL,
@@ -71,9 +74,8 @@ CREATE TABLE commands (
   expires_us       BIGINT NOT NULL,
   delivered_us     BIGINT,
   finished_us      BIGINT,
-  outcome          TEXT,
-  message          TEXT,
-  payload          BLOB,
+  message          TEXT   NOT NULL DEFAULT '',
+  payload          BLOB ,
   content_type     TEXT,
   header_length    BIGINT,
   PRIMARY KEY (tenant_id, id),
@@ -83,12 +85,15 @@ CREATE TABLE commands (
 CREATE INDEX commands_by_device ON commands (tenant_id, device_id, state, id);
 CREATE INDEX commands_by_end ON commands (state, expires_us);
 
--- The metric names that many rows share; `id` is the digest of `names`.
+-- The metric names that many rows share; `id` is the digest of `names`. Per device, so that no device can use up the
+-- names of another.
 CREATE TABLE telemetry_schemas (
   tenant_id  TEXT NOT NULL,
+  device_id  TEXT NOT NULL,
   id         TEXT NOT NULL,
   names      TEXT NOT NULL,
-  PRIMARY KEY (tenant_id, id)
+  PRIMARY KEY (tenant_id, device_id, id),
+  FOREIGN KEY (tenant_id, device_id) REFERENCES devices (tenant_id, id) ON DELETE CASCADE
 );
 
 -- One row per sample: `samples` holds one little-endian f64 per name of the schema.
@@ -104,13 +109,15 @@ CREATE TABLE telemetry (
 ) WITHOUT ROWID;
 CREATE INDEX telemetry_by_time ON telemetry (tenant_id, device_id, time_us);
 
--- What a device's bounded spool had to drop, cumulative over its life.
+-- One row per device that ever sent telemetry: what its bounded spool had to drop, cumulative over its life, and what came
+-- and was not kept.
 CREATE TABLE telemetry_loss (
-  tenant_id     TEXT   NOT NULL,
-  device_id     TEXT   NOT NULL,
-  lost_samples  BIGINT NOT NULL,
-  lost_bytes    BIGINT NOT NULL,
-  updated_us    BIGINT NOT NULL,
+  tenant_id        TEXT   NOT NULL,
+  device_id        TEXT   NOT NULL,
+  lost_samples     BIGINT NOT NULL,
+  lost_bytes       BIGINT NOT NULL,
+  refused_samples  BIGINT NOT NULL DEFAULT 0,
+  updated_us       BIGINT NOT NULL,
   PRIMARY KEY (tenant_id, device_id),
   FOREIGN KEY (tenant_id, device_id) REFERENCES devices (tenant_id, id) ON DELETE CASCADE
 );
