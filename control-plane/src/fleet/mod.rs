@@ -12,6 +12,7 @@ mod enrol;
 mod mqtt;
 mod quic;
 mod renew;
+mod selector_sql;
 mod session;
 mod sessions;
 mod store;
