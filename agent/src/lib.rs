@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod assembly;
+pub mod clock;
 pub mod config;
 pub mod identity;
 pub mod infer;

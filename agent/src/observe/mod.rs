@@ -1,1 +1,12 @@
-//! What this device is and how it fares: inventory and telemetry.
+//! What this device is and how it fares: inventory, telemetry and the last lines of its log.
+//!
+//! Nothing here changes anything on the device, and nothing here fails because a reading is missing.
+
+mod gpu;
+mod inventory;
+mod logs;
+pub mod telemetry;
+
+pub use gpu::Gpus;
+pub use inventory::{collect, hostname};
+pub use logs::{LogLine, Logs};

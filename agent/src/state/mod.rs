@@ -1,8 +1,16 @@
-//! What survives a crash: the ledger, the chunk store, the spool of telemetry and the inbox of commands.
+//! What survives a crash: the ledger, the artifacts, the spool of telemetry and the inbox of commands.
 //!
-//! Nothing here knows the link, the twin or a model; identity files are not kept here either, so that a damaged ledger
-//! never costs a device its name. Each module that keeps rows declares its own tables through [`Ledger::declare`].
+//! Nothing here opens a connection or knows what a model is; identity files are not kept here either, so that a damaged
+//! ledger never costs a device its name. Each module that keeps rows declares its own tables through [`Ledger::declare`].
 
+mod chunks;
+mod download;
+mod inbox;
 mod ledger;
+mod spool;
 
+pub use chunks::{ChunkError, Chunks};
+pub use download::Download;
+pub use inbox::{Begin, Inbox};
 pub use ledger::{Ledger, LedgerError, SetAside};
+pub use spool::{Spool, SpoolLimits, SpoolStats};
