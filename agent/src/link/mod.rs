@@ -1,8 +1,28 @@
 //! The link to the control plane: two transports, failover between them, and the session on top.
+//!
+//! One loop ([`run`]) holds at most one session at a time. `failover` (pure) decides which transport and when, `session`
+//! (pure machine and driver) speaks the protocol, `quic` and `mqtt` only carry frames.
 
+mod backoff;
+mod endpoint;
+mod failover;
+mod mqtt;
 mod ports;
+mod quic;
+mod renew;
+mod run;
+mod session;
+mod transport;
 
+pub use mqtt::Mqtt;
 pub use ports::{
     CommandPort, IntentPort, IntentPosition, LinkControl, LinkError, LinkHandle, LinkState, PortError, Ports, SpoolPort,
     StatusPort, StatusPosition, channel,
 };
+pub use quic::Quic;
+pub use renew::keep_certificate_fresh;
+pub use run::run;
+pub use transport::{ConnectError, Connection, FrameSink, FrameStream, Lost, Transport};
+
+#[cfg(test)]
+mod testing;

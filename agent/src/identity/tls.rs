@@ -1,0 +1,121 @@
+//! TLS settings on ring with an explicit provider: nothing here depends on, or sets, the process's default.
+
+use super::{DeviceKey, IdentityError};
+use aidos_protocol::time::Micros;
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::time_provider::TimeProvider;
+use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme, WantsVerifier};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The clock, but never before a time that the deployment has signed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SignedTime {
+    floor: Micros,
+}
+
+impl SignedTime {
+    pub(super) fn new(floor: Micros) -> Self {
+        Self { floor }
+    }
+    pub(super) fn now(self) -> Micros {
+        let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX)).max(self.floor)
+    }
+}
+
+impl TimeProvider for SignedTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_millis(self.now().as_millis())))
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn builder(time: SignedTime) -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, IdentityError> {
+    ClientConfig::builder_with_details(provider(), Arc::new(time)).with_safe_default_protocol_versions().map_err(crypto)
+}
+
+fn roots(ca: &CertificateDer<'static>) -> Result<RootCertStore, IdentityError> {
+    let mut roots = RootCertStore::empty();
+    roots.add(ca.clone()).map_err(crypto)?;
+    Ok(roots)
+}
+
+/// With the device's certificate, trusting `ca` only.
+pub(super) fn device_client(
+    ca: &CertificateDer<'static>,
+    chain: &[CertificateDer<'static>],
+    key: &DeviceKey,
+    floor: Micros,
+    alpn: &[&[u8]],
+) -> Result<ClientConfig, IdentityError> {
+    let mut config = builder(SignedTime::new(floor))?
+        .with_root_certificates(roots(ca)?)
+        .with_client_auth_cert(chain.to_vec(), key.to_tls())
+        .map_err(crypto)?;
+    config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
+    // One server: the default cache of 256 sessions would only take memory. No early data: commands must not be replayable.
+    config.resumption = Resumption::in_memory_sessions(4);
+    config.enable_early_data = false;
+    Ok(config)
+}
+
+/// Without a client certificate, trusting `ca` only.
+pub(super) fn pinned_client(ca: &CertificateDer<'static>, floor: Micros) -> Result<ClientConfig, IdentityError> {
+    Ok(builder(SignedTime::new(floor))?.with_root_certificates(roots(ca)?).with_no_client_auth())
+}
+
+/// Accepts any server. Only for the one request that fetches the CA certificate, whose digest is then compared with the
+/// join token's: nothing secret is sent, and nothing received is believed but by that digest.
+pub(super) fn unverified_client() -> Result<ClientConfig, IdentityError> {
+    let algorithms = provider().signature_verification_algorithms;
+    Ok(builder(SignedTime::new(Micros(0)))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyServer(algorithms)))
+        .with_no_client_auth())
+}
+
+#[derive(Debug)]
+struct AnyServer(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.0)
+    }
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.0)
+    }
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}
+
+fn crypto(error: rustls::Error) -> IdentityError {
+    IdentityError::Crypto(error.to_string())
+}
