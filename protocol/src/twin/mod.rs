@@ -10,12 +10,23 @@
 //! ([`Intent::replay`]).
 
 pub mod author;
+pub mod authorise;
+pub mod bound;
 pub mod edit;
+mod epoch;
+mod intent;
 pub mod path;
 mod report;
+pub mod sign;
+mod status;
 mod view;
 
 pub use author::Author;
+pub use authorise::{Authority, Refusal};
+pub use bound::BoundError;
 pub use edit::{DesiredModel, Edit, EditError, Room};
+pub use epoch::Replay;
+pub use intent::{ApplyError, ChangeHash, FIRST_EPOCH, Intent, IntentError, MAX_CONTENT_BYTES, SiteChange};
 pub use report::{ComponentState, ComponentStatus, IntentStatus, LinkStatus, ModelState, ModelStatus};
+pub use status::{MAX_PATH_BYTES, MAX_STATUS_BYTES, Status, StatusError, StatusMirror, Verdict, check_delta, judge};
 pub use view::{Conflict, IntentView, LosingValue};
