@@ -92,16 +92,14 @@ pub enum JoinError {
         expected: String,
     },
     /// All its uses are gone.
-    #[error("this token is used up ({0}); make another with `aidos token create --uses N`")]
-    UsedUp(String),
+    #[error("this token is used up: all its uses are spent; make another with `aidos token create --uses N`")]
+    UsedUp,
     /// Its time is over.
-    #[error("this token has expired ({0}); make another with `aidos token create --ttl 1h`")]
-    Expired(String),
+    #[error("this token has expired; make another with `aidos token create --ttl 1h`")]
+    Expired,
     /// The control plane does not know it.
-    #[error(
-        "the control plane does not know this token ({0}); it was deleted, or made elsewhere: make one with `aidos token create`"
-    )]
-    Foreign(String),
+    #[error("the control plane does not know this token: it was deleted, or made elsewhere; make one with `aidos token create`")]
+    Foreign,
     /// Any other refusal.
     #[error("the control plane refused (HTTP {status}): {detail}")]
     Refused {

@@ -80,6 +80,13 @@ pub(super) async fn body(mut response: Response) -> Result<Vec<u8>, String> {
     Ok(body)
 }
 
+/// The seconds of `Retry-After`, if the server is there but asks to be asked later.
+pub(super) fn retry_after(response: &Response) -> Option<Duration> {
+    let later = matches!(response.status().as_u16(), 429 | 503);
+    let seconds = response.headers().get(reqwest::header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    later.then(|| Duration::from_secs(seconds))
+}
+
 /// What a refusal says (RFC 9457), as far as it says it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -87,6 +94,7 @@ pub(super) struct Problem {
     pub(super) title: String,
     pub(super) detail: String,
     pub(super) code: String,
+    pub(super) hint: String,
 }
 
 impl Problem {
@@ -98,8 +106,10 @@ impl Problem {
         })
     }
     pub(super) fn text(&self) -> String {
-        let texts = [&self.detail, &self.title, &self.code];
-        texts.into_iter().find(|t| !t.is_empty()).map_or_else(|| "no reason given".to_owned(), |t| t.chars().take(300).collect())
+        let texts = [self.detail.as_str(), &self.title, &self.code, "no reason given"];
+        let what = texts.into_iter().find(|t| !t.is_empty()).unwrap_or_default();
+        let text = if self.hint.is_empty() { what.to_owned() } else { format!("{what}; {}", self.hint) };
+        text.chars().take(400).collect()
     }
 }
 

@@ -1,8 +1,8 @@
 //! Joining a fleet, in order: read the token → fetch the CA and compare it with the token's pin → send a certificate signing
 //! request to that CA's control plane only → check the answer → write it all in one rename.
 //!
-//! Killed anywhere before the rename, the device has not joined, and the key it made is used again by the next attempt, so
-//! that the control plane can tell a repeated request from another device.
+//! Killed anywhere before the rename, the device has not joined, and the next attempt goes on with the key that is there. The
+//! use of the token that such an attempt spent stays spent.
 
 use super::{DeviceKey, Identity, JoinError, Record, Update as _, certificate, files, http};
 use crate::identity::certificate::Leaf;
@@ -13,6 +13,12 @@ use rustls_pki_types::CertificateDer;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often a control plane that says "come again in n seconds" is asked…
+const ATTEMPTS: u32 = 10;
+/// … and how long a person at a terminal is made to wait for each.
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 
 /// What `aidos-agent join` was told.
 #[derive(Debug, Clone)]
@@ -155,21 +161,29 @@ async fn enrol(
         name: options.name.clone(),
         labels: options.labels.clone(),
     };
-    let response = client.post(at).json(&request).send().await.map_err(|e| unreachable(url, http::detail(&e)))?;
-    let status = response.status();
-    let body = http::body(response).await.map_err(|e| unreachable(url, e))?;
-    if status.is_success() {
-        return serde_json::from_slice(&body).map_err(|e| JoinError::BadAnswer(e.to_string()));
+    let mut attempts = 0;
+    loop {
+        let response = client.post(at.clone()).json(&request).send().await.map_err(|e| unreachable(url, http::detail(&e)))?;
+        let (status, pause) = (response.status(), http::retry_after(&response));
+        let body = http::body(response).await.map_err(|e| unreachable(url, e))?;
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(|e| JoinError::BadAnswer(e.to_string()));
+        }
+        attempts += 1;
+        match pause.filter(|_| attempts < ATTEMPTS) {
+            // A whole fleet may join at once; whoever is asked to wait spreads out.
+            Some(pause) => tokio::time::sleep(pause.min(LONGEST_PAUSE).mul_f64(1.0 + rand::random::<f64>())).await,
+            None => return Err(refusal(status.as_u16(), &http::Problem::read(&body))),
+        }
     }
-    Err(refusal(status.as_u16(), &http::Problem::read(&body)))
 }
 
 fn refusal(status: u16, problem: &http::Problem) -> JoinError {
     let detail = problem.text();
     match problem.code.as_str() {
-        "token_used_up" => JoinError::UsedUp(detail),
-        "token_expired" => JoinError::Expired(detail),
-        "token_unknown" => JoinError::Foreign(detail),
+        "token_used_up" => JoinError::UsedUp,
+        "token_expired" => JoinError::Expired,
+        "token_unknown" | "token_foreign" => JoinError::Foreign,
         "token_malformed" => JoinError::Malformed(aidos_protocol::enrol::TokenFormatError),
         _ => JoinError::Refused { status, detail },
     }

@@ -87,7 +87,7 @@ async fn each_way_to_fail_says_what_to_do() {
 async fn an_attempt_that_was_cut_off_is_repeated_with_the_same_key() {
     let (ca, dir) = (Arc::new(TestCa::new()), tempfile::tempdir().unwrap());
     let (http, url) = plane(&ca, false).await;
-    http.answer("POST /api/v1/enrol", |_| (503, String::new()));
+    http.answer("POST /api/v1/enrol", |_| (500, String::new()));
     join(&options(url, ca.token().to_string(), dir.path())).await.unwrap_err();
     let keys = DeviceKey::list(dir.path()).unwrap();
     // Half a file, as a kill in the middle of a write leaves it.
@@ -96,6 +96,17 @@ async fn an_attempt_that_was_cut_off_is_repeated_with_the_same_key() {
     let identity = join(&options(url, ca.token().to_string(), dir.path())).await.unwrap();
     assert_eq!(keys, DeviceKey::list(dir.path()).unwrap());
     assert!(keys[0].contains(&hex::encode(identity.key_id())[..16]));
+}
+
+#[tokio::test]
+async fn a_forced_join_that_fails_leaves_the_device_what_it_was() {
+    let (ca, dir) = (Arc::new(TestCa::new()), tempfile::tempdir().unwrap());
+    let (http, url) = plane(&ca, false).await;
+    let identity = join(&options(url.clone(), ca.token().to_string(), dir.path())).await.unwrap();
+    http.answer("POST /api/v1/enrol", |_| (500, String::new()));
+    join(&JoinOptions { force: true, ..options(url, ca.token().to_string(), dir.path()) }).await.unwrap_err();
+    let still = Identity::load(dir.path()).unwrap().unwrap();
+    assert_eq!((still.device_id(), still.key_id()), (identity.device_id(), identity.key_id()));
 }
 
 #[tokio::test]

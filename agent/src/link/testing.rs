@@ -3,7 +3,7 @@
 use super::ports::{CommandPort, IntentPort, IntentPosition, PortError, Ports, SpoolPort, StatusPort, StatusPosition};
 use super::transport::{ConnectError, Connection, FrameSink, FrameStream, Lost, Transport};
 use aidos_protocol::frame::{
-    self, ArtifactGrant, Body, Command, CommandResult, IntentAck, IntentChanges, IntentDocument, Sample, SiteAck, SiteChange,
+    self, ArtifactGrant, Body, Command, CommandResult, IntentAck, IntentChanges, IntentDocument, RenewResponse, Sample, SiteAck, SiteChange,
     SiteChanges, StatusAck, StatusDelta, Telemetry, TelemetryAck, Welcome, command_result::Outcome,
 };
 use async_trait::async_trait;
@@ -127,6 +127,8 @@ impl CommandPort for Device {
     }
 }
 
+type Issue = Box<dyn Fn(&[u8]) -> String + Send>;
+
 /// What a control plane in miniature has seen, over all its connections.
 #[derive(Default)]
 pub(super) struct Plane {
@@ -135,6 +137,8 @@ pub(super) struct Plane {
     pub(super) greet: Mutex<Vec<Body>>,
     /// Sent instead of `Welcome`, once each.
     pub(super) refuse: Mutex<Vec<Body>>,
+    /// Makes a chain for a signing request.
+    pub(super) issue: Mutex<Option<Issue>>,
     telemetry_seq: Mutex<u64>,
     sessions: AtomicUsize,
     pub(super) most_sessions: AtomicUsize,
@@ -164,6 +168,10 @@ impl Plane {
             }
             Body::ArtifactRequest(r) => {
                 vec![Body::ArtifactGrant(ArtifactGrant { digest: r.digest, url: "https://x".into(), ..ArtifactGrant::default() })]
+            }
+            Body::RenewRequest(request) => {
+                let chain_pem = self.issue.lock().unwrap().as_ref().unwrap()(&request.csr_der);
+                vec![Body::RenewResponse(RenewResponse { chain_pem, error: String::new() })]
             }
             _ => Vec::new(),
         }

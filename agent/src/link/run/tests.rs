@@ -3,10 +3,14 @@ use super::super::testing::{Device, Pipe, Plane};
 use super::*;
 use crate::identity::testing::TestCa;
 use aidos_protocol::artifact::Digest;
+use crate::link::keep_certificate_fresh;
 use aidos_protocol::enrol::EndpointsView;
+use aidos_protocol::{DeviceId, TenantId};
 use aidos_protocol::frame::{Body, Command, Refused, refused};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 struct World {
     quic: Arc<AtomicBool>,
@@ -14,23 +18,27 @@ struct World {
     plane: Arc<Plane>,
     device: Arc<Device>,
     link: LinkHandle,
+    ca: TestCa,
+    identity: Identity,
     shutdown: CancellationToken,
     task: tokio::task::JoinHandle<()>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl World {
     fn start(quic: bool, mqtt: bool, plane: Arc<Plane>) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let identity = TestCa::new().joined(dir.path(), EndpointsView::default());
+        let (dir, ca) = (tempfile::tempdir().unwrap(), TestCa::new());
+        let (tenant, device) = (TenantId::new(1), DeviceId::new(2));
+        // Old enough for renewal to be due.
+        let identity = ca.joined_with(dir.path(), EndpointsView::default(), tenant, device, 25 * DAY, 30 * DAY);
         let (quic, mqtt) = (Arc::new(AtomicBool::new(quic)), Arc::new(AtomicBool::new(mqtt)));
         let pipe = |name, up: &Arc<AtomicBool>| -> Box<dyn Transport> {
             Box::new(Pipe { name, up: Arc::clone(up), plane: Arc::clone(&plane) })
         };
         let transports = vec![pipe("quic", &quic), pipe("mqtt", &mqtt)];
         let (device, (link, control), shutdown) = (Device::new(), channel(), CancellationToken::new());
-        let task = tokio::spawn(run(transports, device.ports(), identity, control, shutdown.clone()));
-        Self { quic, mqtt, plane, device, link, shutdown, task, _dir: dir }
+        let task = tokio::spawn(run(transports, device.ports(), identity.clone(), control, shutdown.clone()));
+        Self { quic, mqtt, plane, device, link, ca, identity, shutdown, task, dir }
     }
 
     async fn until(&self, transport: Option<&'static str>) -> LinkState {
@@ -117,4 +125,22 @@ async fn shutdown_says_goodbye_and_ends_the_loop() {
     world.shutdown.cancel();
     world.task.await.unwrap();
     assert_eq!(world.plane.saw(|b| matches!(b, Body::Goodbye(_))), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_is_renewed_over_the_link_where_there_is_one() {
+    let plane = Arc::new(Plane::default());
+    let world = World::start(true, false, Arc::clone(&plane));
+    let (tenant, device) = (world.identity.tenant_id(), world.identity.device_id());
+    let old = world.identity.validity();
+    let chain = world.ca.issue(&world.identity.csr_der().unwrap(), tenant, device, Duration::ZERO, 30 * DAY);
+    *plane.issue.lock().unwrap() = Some(Box::new(move |_| chain.clone()));
+    world.until(Some("quic")).await;
+    let renewed = world.identity.changed();
+    let task = tokio::spawn(keep_certificate_fresh(world.identity.clone(), world.link.clone(), world.shutdown.clone()));
+    renewed.await;
+    assert!(world.identity.validity().1 > old.1);
+    assert_eq!(Identity::load(world.dir.path()).unwrap().unwrap().validity(), world.identity.validity());
+    world.shutdown.cancel();
+    task.await.unwrap();
 }

@@ -293,9 +293,9 @@ impl Session {
             Code::Revoked | Code::UnknownDevice | Code::Version => self.end(reason, Retry::Slow),
             Code::Forbidden if !open => self.end(reason, asked.unwrap_or(Retry::Slow)),
             Code::Replaced => self.end(reason, Retry::After(REPLACED_PAUSE.max(Duration::from_millis(refused.retry_after_ms)))),
-            Code::Malformed | Code::TooLarge if !open => self.end(reason, asked.unwrap_or(Retry::After(DEFECT_PAUSE))),
+            Code::Malformed | Code::TooLarge => self.end(reason, asked.unwrap_or(Retry::After(DEFECT_PAUSE))),
             // One frame was refused, not the session. What it carried runs into its own deadline.
-            Code::Malformed | Code::TooLarge | Code::Forbidden => {
+            Code::Forbidden => {
                 tracing::warn!("{reason}");
                 Vec::new()
             }

@@ -119,7 +119,7 @@ fn each_refusal_has_its_own_patience() {
 #[test]
 fn a_single_frame_that_is_refused_does_not_end_the_session() {
     let (mut session, _) = opened(Welcome::default());
-    let refused = Refused { code: refused::Code::TooLarge.into(), ..Refused::default() };
+    let refused = Refused { code: refused::Code::Forbidden.into(), ..Refused::default() };
     assert_eq!(session.step(Event::Frame(Body::Refused(refused)), T0), []);
     assert!(session.is_open());
 }
