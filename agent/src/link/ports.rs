@@ -190,8 +190,8 @@ pub fn channel() -> (LinkHandle, LinkControl) {
 }
 
 impl LinkHandle {
-    /// Asks where to fetch the artifact `digest` from. Answers within 30 s, at once with [`LinkError::Offline`] when there is
-    /// no session.
+    /// Asks where to fetch the artifact `digest` from. Answers within a minute, at once with [`LinkError::Offline`] when there
+    /// is no session.
     pub async fn request_artifact(&self, digest: Digest) -> Result<ArtifactGrant, LinkError> {
         let (answer, answered) = oneshot::channel();
         self.ask(Request::Artifact(digest, answer), answered).await

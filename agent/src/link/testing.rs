@@ -3,8 +3,8 @@
 use super::ports::{CommandPort, IntentPort, IntentPosition, PortError, Ports, SpoolPort, StatusPort, StatusPosition};
 use super::transport::{ConnectError, Connection, FrameSink, FrameStream, Lost, Transport};
 use aidos_protocol::frame::{
-    self, ArtifactGrant, Body, Command, CommandResult, IntentAck, IntentChanges, IntentDocument, RenewResponse, Sample, SiteAck, SiteChange,
-    SiteChanges, StatusAck, StatusDelta, Telemetry, TelemetryAck, Welcome, command_result::Outcome,
+    self, ArtifactGrant, Body, Command, CommandResult, IntentAck, IntentChanges, IntentDocument, RenewResponse, Sample, SiteAck,
+    SiteChange, SiteChanges, StatusAck, StatusDelta, Telemetry, TelemetryAck, Welcome, command_result::Outcome,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -58,11 +58,11 @@ impl IntentPort for Device {
         Ok(IntentPosition { epoch: 1, heads: vec![vec![0; 32]] })
     }
     async fn apply_changes(&self, changes: IntentChanges) -> Result<IntentAck, PortError> {
-        self.intent.lock().unwrap().push(changes.changes.into());
+        self.intent.lock().unwrap().push(changes.changes);
         Ok(IntentAck { epoch: changes.epoch, heads: Vec::new(), resync: false })
     }
     async fn apply_document(&self, document: IntentDocument) -> Result<IntentAck, PortError> {
-        self.intent.lock().unwrap().push(document.document.into());
+        self.intent.lock().unwrap().push(document.document);
         Ok(IntentAck { epoch: document.epoch, heads: Vec::new(), resync: false })
     }
     async fn pending_site_changes(&self) -> Result<Option<SiteChanges>, PortError> {

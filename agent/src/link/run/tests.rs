@@ -2,11 +2,11 @@ use super::super::ports::{LinkError, LinkHandle, channel};
 use super::super::testing::{Device, Pipe, Plane};
 use super::*;
 use crate::identity::testing::TestCa;
-use aidos_protocol::artifact::Digest;
 use crate::link::keep_certificate_fresh;
+use aidos_protocol::artifact::Digest;
 use aidos_protocol::enrol::EndpointsView;
-use aidos_protocol::{DeviceId, TenantId};
 use aidos_protocol::frame::{Body, Command, Refused, refused};
+use aidos_protocol::{DeviceId, TenantId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
