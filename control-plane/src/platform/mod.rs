@@ -1,1 +1,11 @@
-//! The ground: database, objects, PKI, HTTP habits. Knows no domain.
+//! The ground that the rooms stand on: database, objects, certificates, clock, tasks, HTTP. It must know no domain: nothing
+//! here names a device, a model or a deployment beyond their ids.
+
+pub(crate) mod clock;
+pub(crate) mod db;
+pub(crate) mod http;
+pub(crate) mod objects;
+pub(crate) mod pki;
+pub(crate) mod private_file;
+#[cfg(test)]
+pub(crate) mod testing;

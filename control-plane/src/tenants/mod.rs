@@ -1,1 +1,19 @@
-//! Who may do what: tenants, API keys, policy, activity.
+//! Tenants, the keys of their people, what these may do, and the record of what they did.
+//!
+//! A tenant is the border that nothing crosses: each handler asks for a [`Viewer`], [`Operator`] or [`Owner`], gets the
+//! [`Caller`] with its tenant from the key, and passes that tenant to every store function. No request names its own tenant.
+
+mod activity;
+mod api;
+mod keys;
+mod policy;
+mod store;
+mod tenants;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use activity::{Activity, ActivityQuery};
+pub(crate) use api::router;
+pub(crate) use keys::KeyText;
+pub(crate) use policy::{Caller, Operator, Owner, Viewer};
+pub(crate) use tenants::Tenants;

@@ -5,6 +5,7 @@ pub mod artifacts;
 pub mod commands;
 pub mod deployments;
 pub mod devices;
+pub mod events;
 pub mod keys;
 pub mod models;
 pub mod page;

@@ -1,0 +1,174 @@
+//! The database: SQLite in a file or Postgres, behind one pool of sqlx's `Any` driver. It must never hold a room's
+//! statements; those stand in the rooms' `store` files.
+//!
+//! Both dialects share each statement: `$1`, `RETURNING`, `ON CONFLICT`, and columns of TEXT, BIGINT, DOUBLE PRECISION and
+//! BLOB/BYTEA only, since `Any` reads no other type. `SUM` of a BIGINT is NUMERIC in Postgres: cast it.
+
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::{Any, AnyConnection, AnyPool, Connection, Executor};
+use std::ops::{Deref, DerefMut};
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+mod error;
+pub(crate) use error::StoreError;
+
+/// Connections to SQLite: readers do not block one another in WAL mode, and more than a few only cost memory.
+const SQLITE_CONNECTIONS: u32 = 8;
+/// Connections to Postgres: its default allows 100 in all, and a few control planes share it.
+const POSTGRES_CONNECTIONS: u32 = 16;
+/// How long a request waits for a connection or for its turn to write: longer than any statement takes, shorter than the
+/// patience of a client.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Which database speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// A file beside the control plane.
+    Sqlite,
+    /// A server.
+    Postgres,
+}
+
+/// A database; a clone shares its pool.
+#[derive(Clone)]
+pub(crate) struct Db {
+    pool: AnyPool,
+    dialect: Dialect,
+    /// SQLite takes one writer at a time and lets the others poll; a queue in front of it is fair and wakes at once.
+    turn: Option<Arc<Semaphore>>,
+}
+
+/// A write transaction: it takes effect with [`Tx::commit`], and not at all when it is dropped.
+pub(crate) struct Tx {
+    // The order matters: the transaction rolls back before the next writer gets its turn.
+    inner: sqlx::Transaction<'static, Any>,
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+impl Tx {
+    /// Makes all of it durable.
+    pub(crate) async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.inner.commit().await?)
+    }
+}
+impl Deref for Tx {
+    type Target = AnyConnection;
+    fn deref(&self) -> &AnyConnection {
+        &self.inner
+    }
+}
+impl DerefMut for Tx {
+    fn deref_mut(&mut self) -> &mut AnyConnection {
+        &mut self.inner
+    }
+}
+
+impl Db {
+    /// The URL of an SQLite file.
+    pub(crate) fn sqlite_url(file: &Path) -> String {
+        let mut url = String::from("sqlite://");
+        for c in file.to_string_lossy().chars() {
+            match c {
+                '%' => url.push_str("%25"),
+                '?' => url.push_str("%3F"),
+                '#' => url.push_str("%23"),
+                c => url.push(c),
+            }
+        }
+        url
+    }
+
+    /// Opens `sqlite:///path` (made if it is not there) or `postgres://…` and brings its tables up to date.
+    pub(crate) async fn connect(url: &str) -> Result<Self, StoreError> {
+        sqlx::any::install_default_drivers();
+        let (dialect, url) = match url.split_once("://") {
+            Some(("sqlite", rest)) if !rest.contains('?') => (Dialect::Sqlite, format!("sqlite://{rest}?mode=rwc")),
+            Some(("sqlite", _)) => (Dialect::Sqlite, url.to_owned()),
+            Some(("postgres" | "postgresql", _)) => (Dialect::Postgres, url.to_owned()),
+            _ => {
+                return Err(StoreError::Unavailable(
+                    "the database URL must begin with `sqlite://` or `postgres://`; set `database` in the configuration".into(),
+                ));
+            }
+        };
+        let options = AnyConnectOptions::from_str(&url)?;
+        let pool = AnyPoolOptions::new()
+            .max_connections(if dialect == Dialect::Sqlite { SQLITE_CONNECTIONS } else { POSTGRES_CONNECTIONS })
+            .acquire_timeout(PATIENCE)
+            .after_connect(move |conn, _| Box::pin(async move { prepare(conn, dialect).await }))
+            .connect_with(options)
+            .await?;
+        let turn = (dialect == Dialect::Sqlite).then(|| Arc::new(Semaphore::new(1)));
+        let db = Self { pool, dialect, turn };
+        db.migrate().await?;
+        Ok(db)
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        let migrator = match self.dialect {
+            Dialect::Sqlite => sqlx::migrate!("migrations/sqlite"),
+            Dialect::Postgres => sqlx::migrate!("migrations/postgres"),
+        };
+        migrator.run(&self.pool).await.map_err(StoreError::from_migration)
+    }
+
+    /// For statements that only read.
+    pub(crate) fn pool(&self) -> &AnyPool {
+        &self.pool
+    }
+
+    /// Begins a write. Never begin a second one while holding the first: on SQLite it would wait for itself.
+    pub(crate) async fn begin(&self) -> Result<Tx, StoreError> {
+        let turn = match &self.turn {
+            None => None,
+            Some(turn) => {
+                let permit = tokio::time::timeout(PATIENCE, turn.clone().acquire_owned()).await;
+                Some(permit.map_err(|_| StoreError::busy())?.expect("the semaphore is never closed"))
+            }
+        };
+        let inner = match self.dialect {
+            // IMMEDIATE takes the write lock now: a transaction that upgrades later can fail although it waited.
+            Dialect::Sqlite => self.pool.begin_with("BEGIN IMMEDIATE").await?,
+            Dialect::Postgres => self.pool.begin().await?,
+        };
+        Ok(Tx { inner, _turn: turn })
+    }
+
+    /// Which database speaks, for the few statements with two texts.
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Whether the database answers now.
+    pub(crate) async fn ping(&self) -> Result<(), StoreError> {
+        Ok(self.pool.acquire().await?.ping().await?)
+    }
+
+    /// Waits for what runs and closes all connections.
+    pub(crate) async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+async fn prepare(conn: &mut AnyConnection, dialect: Dialect) -> Result<(), sqlx::Error> {
+    let settings = match dialect {
+        // FULL: what was answered with success survives a power loss. 5 s: a backup tool may hold the lock for a moment.
+        Dialect::Sqlite => {
+            "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+             PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY"
+        }
+        // A client that vanished must not hold its locks.
+        Dialect::Postgres => {
+            "SET idle_in_transaction_session_timeout = '60s'; SET lock_timeout = '5s'; SET statement_timeout = '60s'"
+        }
+    };
+    conn.execute(sqlx::raw_sql(settings)).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

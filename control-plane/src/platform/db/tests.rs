@@ -1,0 +1,127 @@
+//! What every store relies on, on both databases.
+
+use super::*;
+use crate::platform::testing::{both_stores, sqlite};
+use sqlx::Row;
+
+both_stores!(
+    every_type_and_null_reads_back_as_it_was_written,
+    a_second_row_with_the_same_key_is_a_conflict_and_an_upsert_is_not,
+    a_dropped_transaction_leaves_nothing_and_writers_take_turns,
+    a_connection_made_twice_migrates_once,
+);
+
+async fn table(db: &Db) {
+    let blob = if db.dialect() == Dialect::Sqlite { "BLOB" } else { "BYTEA" };
+    let text = format!("CREATE TABLE spike (id TEXT PRIMARY KEY, n BIGINT, x DOUBLE PRECISION, b {blob}, t TEXT)");
+    db.pool().execute(sqlx::raw_sql(sqlx::AssertSqlSafe(text))).await.unwrap();
+}
+
+async fn every_type_and_null_reads_back_as_it_was_written(db: Db) {
+    table(&db).await;
+    let mut tx = db.begin().await.unwrap();
+    let insert = "INSERT INTO spike (id, n, x, b, t) VALUES ($1, $2, $3, $4, $5) RETURNING id, n, x, b, t";
+    let full = sqlx::query(insert).bind("a").bind(7_i64).bind(0.5_f64).bind(vec![0_u8, 255]).bind("ü");
+    let row = full.fetch_one(&mut *tx).await.unwrap();
+    assert_eq!(row.get::<Option<i64>, _>("n"), Some(7));
+    assert_eq!(row.get::<f64, _>("x"), 0.5);
+    assert_eq!(row.get::<Vec<u8>, _>("b"), vec![0, 255]);
+    assert_eq!(row.get::<Option<String>, _>("t").as_deref(), Some("ü"));
+    let empty = sqlx::query(insert)
+        .bind("b")
+        .bind(None::<i64>)
+        .bind(None::<f64>)
+        .bind(None::<Vec<u8>>)
+        .bind(None::<String>)
+        .fetch_one(&mut *tx)
+        .await
+        .unwrap();
+    assert_eq!(empty.get::<Option<i64>, _>("n"), None);
+    assert_eq!(empty.get::<Option<f64>, _>("x"), None);
+    assert_eq!(empty.get::<Option<Vec<u8>>, _>("b"), None);
+    assert_eq!(empty.get::<Option<String>, _>("t"), None);
+    tx.commit().await.unwrap();
+    let row = sqlx::query("SELECT COUNT(*) AS c, CAST(SUM(n) AS BIGINT) AS s, MAX(x) AS m FROM spike WHERE id IN ($1, $2)")
+        .bind("a")
+        .bind("b")
+        .fetch_one(db.pool())
+        .await
+        .unwrap();
+    assert_eq!((row.get::<i64, _>("c"), row.get::<i64, _>("s"), row.get::<f64, _>("m")), (2, 7, 0.5));
+}
+
+async fn a_second_row_with_the_same_key_is_a_conflict_and_an_upsert_is_not(db: Db) {
+    table(&db).await;
+    let insert = "INSERT INTO spike (id, n) VALUES ($1, $2)";
+    sqlx::query(insert).bind("a").bind(1_i64).execute(db.pool()).await.unwrap();
+    let twice = sqlx::query(insert).bind("a").bind(2_i64).execute(db.pool()).await.unwrap_err();
+    assert!(matches!(StoreError::from(twice), StoreError::Conflict(_)));
+    let upsert = "INSERT INTO spike (id, n) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET n = excluded.n + spike.n RETURNING n";
+    let row = sqlx::query(upsert).bind("a").bind(2_i64).fetch_one(db.pool()).await.unwrap();
+    assert_eq!(row.get::<i64, _>("n"), 3);
+    let none = sqlx::query("SELECT id FROM spike WHERE id = $1").bind("z").fetch_one(db.pool()).await.unwrap_err();
+    assert!(matches!(StoreError::from(none), StoreError::NotFound));
+}
+
+async fn a_dropped_transaction_leaves_nothing_and_writers_take_turns(db: Db) {
+    table(&db).await;
+    let mut tx = db.begin().await.unwrap();
+    sqlx::query("INSERT INTO spike (id, n) VALUES ($1, $2)").bind("gone").bind(1_i64).execute(&mut *tx).await.unwrap();
+    drop(tx);
+    sqlx::query("INSERT INTO spike (id, n) VALUES ('c', 0)").execute(db.pool()).await.unwrap();
+    let writers = (0..20).map(|_| {
+        let db = db.clone();
+        tokio::spawn(async move {
+            let mut tx = db.begin().await.unwrap();
+            sqlx::query("UPDATE spike SET n = n + 1 WHERE id = 'c'").execute(&mut *tx).await.unwrap();
+            tx.commit().await.unwrap();
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    let rows = sqlx::query("SELECT id, n FROM spike").fetch_all(db.pool()).await.unwrap();
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].get::<i64, _>("n"), 20);
+}
+
+async fn a_connection_made_twice_migrates_once(db: Db) {
+    db.migrate().await.unwrap();
+    db.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_locked_database_says_who_may_hold_it() {
+    let (db, folder) = sqlite().await;
+    let other = Db::connect(&Db::sqlite_url(&folder.path().join("test.db"))).await.unwrap();
+    let _held = db.begin().await.unwrap();
+    let refused = other.begin().await.err().unwrap();
+    assert!(matches!(&refused, StoreError::Unavailable(text) if text.contains("locked by another writer")), "{refused}");
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_nothing_is_changed() {
+    let (db, _folder) = sqlite().await;
+    let mut tx = db.begin().await.unwrap();
+    let pages = sqlx::query("PRAGMA page_count").fetch_one(&mut *tx).await.unwrap();
+    let pages: i64 = pages.get(0);
+    tx.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}")))).await.unwrap();
+    let error = tx.execute("CREATE TABLE big AS SELECT randomblob(100000) AS b").await.unwrap_err();
+    let error = StoreError::from(error);
+    assert!(matches!(&error, StoreError::Unavailable(text) if text.contains("full")), "{error}");
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_there_or_not_one_says_so() {
+    let gone = Db::connect("postgres://nobody@127.0.0.1:1/none").await.err().unwrap();
+    assert!(matches!(&gone, StoreError::Unavailable(text) if text.contains("cannot be reached")), "{gone}");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a #1?.db");
+    Db::connect(&Db::sqlite_url(&file)).await.unwrap().close().await;
+    assert!(file.exists());
+    std::fs::write(folder.path().join("text.db"), vec![b'x'; 4096]).unwrap();
+    let broken = Db::connect(&Db::sqlite_url(&folder.path().join("text.db"))).await.err().unwrap();
+    assert!(matches!(&broken, StoreError::Unavailable(text) if text.contains("damaged")), "{broken}");
+    let other = Db::connect("mysql://x/y").await.err().unwrap();
+    assert!(other.to_string().contains("`sqlite://` or `postgres://`"));
+}

@@ -1,0 +1,170 @@
+//! The endpoints of tenants, keys and activity, and of live events. The only file of this room that knows HTTP.
+
+use super::store::{KeyRow, TenantRow};
+use super::{Activity, ActivityQuery, Owner, Tenants, Viewer};
+use crate::platform::http::{ApiError, Json, Once, PageQuery, Path, Query};
+use aidos_protocol::api::activity::ActivityView;
+use aidos_protocol::api::keys::{CreateKey, KeyCreated, KeyView};
+use aidos_protocol::api::tenants::{CreateTenant, TenantCreated, TenantView, WhoAmI};
+use aidos_protocol::api::{Page, Problem};
+use aidos_protocol::{ApiKeyId, EventId, TenantId, time::Micros};
+use axum::extract::{FromRef, State};
+use axum::http::StatusCode;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+#[derive(Clone, FromRef)]
+struct ApiState {
+    tenants: Tenants,
+    activity: Activity,
+}
+
+/// The endpoints of this room.
+pub(crate) fn router(tenants: Tenants, activity: Activity) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(whoami))
+        .routes(routes!(list_tenants, create_tenant))
+        .routes(routes!(get_tenant))
+        .routes(routes!(list_keys, create_key))
+        .routes(routes!(get_key, revoke_key))
+        .routes(routes!(list_activity))
+        .with_state(ApiState { tenants, activity })
+}
+
+fn tenant_view(row: TenantRow) -> TenantView {
+    TenantView { id: row.id, name: row.name, root: row.root, created_at: row.created }
+}
+
+fn key_view(row: KeyRow) -> KeyView {
+    KeyView {
+        id: row.id,
+        name: row.name,
+        role: row.role,
+        hint: row.hint,
+        created_at: row.created,
+        created_by: row.created_by,
+        expires_at: row.expires,
+        revoked_at: row.revoked,
+        last_used_at: row.last_used,
+    }
+}
+
+/// What the presented key stands for.
+#[utoipa::path(get, path = "/api/v1/whoami", tag = "tenants", responses((status = 200, body = WhoAmI)))]
+async fn whoami(State(tenants): State<Tenants>, Viewer(caller): Viewer) -> Result<Json<WhoAmI>, ApiError> {
+    let (tenant, key) = tenants.whoami(&caller).await?;
+    Ok(Json(WhoAmI {
+        tenant: tenant_view(tenant),
+        key_id: key.id,
+        key_name: key.name,
+        role: key.role,
+        expires_at: key.expires,
+    }))
+}
+
+/// Tenants by name. An owner of the root tenant sees all, everyone else their own.
+#[utoipa::path(get, path = "/api/v1/tenants", tag = "tenants", params(PageQuery), responses((status = 200, body = Page<TenantView>)))]
+async fn list_tenants(
+    State(tenants): State<Tenants>,
+    Viewer(caller): Viewer,
+    Query(page): Query<PageQuery>,
+) -> Result<Json<Page<TenantView>>, ApiError> {
+    let after: Option<String> = page.after()?;
+    let rows = tenants.list(&caller, after.as_deref(), page.limit()? + 1).await?;
+    Ok(Json(page.page(rows, |row| row.name.clone())?.map(tenant_view)))
+}
+
+/// Makes a tenant and its first owner key, which is shown only in this answer. For owners of the root tenant.
+#[utoipa::path(
+    post, path = "/api/v1/tenants", tag = "tenants", request_body = CreateTenant,
+    responses((status = 201, body = TenantCreated), (status = 409, body = Problem, content_type = "application/problem+json"))
+)]
+async fn create_tenant(
+    State(tenants): State<Tenants>,
+    Owner(caller): Owner,
+    Json(wish): Json<CreateTenant>,
+) -> Result<Once<TenantCreated>, ApiError> {
+    let (tenant, key) = tenants.create(&caller, wish.name).await?;
+    Ok(Once(TenantCreated { tenant: tenant_view(tenant), owner_key: key.reveal().to_owned() }))
+}
+
+/// One tenant.
+#[utoipa::path(
+    get, path = "/api/v1/tenants/{tenant}", tag = "tenants", params(("tenant" = TenantId, Path)),
+    responses((status = 200, body = TenantView))
+)]
+async fn get_tenant(
+    State(tenants): State<Tenants>,
+    Viewer(caller): Viewer,
+    Path(tenant): Path<TenantId>,
+) -> Result<Json<TenantView>, ApiError> {
+    Ok(Json(tenant_view(tenants.get(&caller, tenant).await?)))
+}
+
+/// The tenant's API keys, oldest first.
+#[utoipa::path(get, path = "/api/v1/keys", tag = "keys", params(PageQuery), responses((status = 200, body = Page<KeyView>)))]
+async fn list_keys(
+    State(tenants): State<Tenants>,
+    Owner(caller): Owner,
+    Query(page): Query<PageQuery>,
+) -> Result<Json<Page<KeyView>>, ApiError> {
+    let after: Option<ApiKeyId> = page.after()?;
+    let rows = tenants.list_keys(caller.tenant, after, page.limit()? + 1).await?;
+    Ok(Json(page.page(rows, |row| row.id)?.map(key_view)))
+}
+
+/// Makes an API key. Its text is shown only in this answer.
+#[utoipa::path(
+    post, path = "/api/v1/keys", tag = "keys", request_body = CreateKey,
+    responses((status = 201, body = KeyCreated))
+)]
+async fn create_key(
+    State(tenants): State<Tenants>,
+    Owner(caller): Owner,
+    Json(wish): Json<CreateKey>,
+) -> Result<Once<KeyCreated>, ApiError> {
+    let (row, text) = tenants.create_key(&caller, wish).await?;
+    Ok(Once(KeyCreated { key: key_view(row), secret: text.reveal().to_owned() }))
+}
+
+/// One API key.
+#[utoipa::path(
+    get, path = "/api/v1/keys/{key}", tag = "keys", params(("key" = ApiKeyId, Path)),
+    responses((status = 200, body = KeyView))
+)]
+async fn get_key(
+    State(tenants): State<Tenants>,
+    Owner(caller): Owner,
+    Path(key): Path<ApiKeyId>,
+) -> Result<Json<KeyView>, ApiError> {
+    Ok(Json(key_view(tenants.get_key(caller.tenant, key).await?)))
+}
+
+/// Revokes an API key at once. The tenant's last owner key that does not expire stays.
+#[utoipa::path(
+    delete, path = "/api/v1/keys/{key}", tag = "keys", params(("key" = ApiKeyId, Path)),
+    responses((status = 204, description = "it is revoked"), (status = 409, body = Problem, content_type = "application/problem+json"))
+)]
+async fn revoke_key(
+    State(tenants): State<Tenants>,
+    Owner(caller): Owner,
+    Path(key): Path<ApiKeyId>,
+) -> Result<StatusCode, ApiError> {
+    tenants.revoke_key(&caller, key).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Who did what to what, newest first.
+#[utoipa::path(
+    get, path = "/api/v1/activity", tag = "activity", params(PageQuery, ActivityQuery),
+    responses((status = 200, body = Page<ActivityView>))
+)]
+async fn list_activity(
+    State(activity): State<Activity>,
+    Viewer(caller): Viewer,
+    Query(page): Query<PageQuery>,
+    Query(query): Query<ActivityQuery>,
+) -> Result<Json<Page<ActivityView>>, ApiError> {
+    let after: Option<(Micros, EventId)> = page.after()?;
+    let items = activity.list(caller.tenant, &query, after, page.limit()? + 1).await?;
+    Ok(Json(page.page(items, |entry| (entry.at, entry.id))?))
+}
