@@ -59,7 +59,7 @@ async fn a_second_row_with_the_same_key_is_a_conflict_and_an_upsert_is_not(db: D
     let upsert = "INSERT INTO spike (id, n) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET n = excluded.n + spike.n RETURNING n";
     let row = sqlx::query(upsert).bind("a").bind(2_i64).fetch_one(db.pool()).await.unwrap();
     assert_eq!(row.get::<i64, _>("n"), 3);
-    let none = sqlx::query("SELECT id FROM spike WHERE id = $1").bind("z").fetch_one(db.pool()).await.unwrap_err();
+    let none = sqlx::query("SELECT id FROM spike WHERE id = $1").bind("z").fetch_one(db.pool()).await.err().unwrap();
     assert!(matches!(StoreError::from(none), StoreError::NotFound));
 }
 

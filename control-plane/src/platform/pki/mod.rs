@@ -9,6 +9,7 @@ mod server;
 mod verify;
 
 pub(crate) use authority::{IssuedCert, Pki};
+pub(crate) use server::provider;
 pub(crate) use verify::DeviceCert;
 
 /// Why a certificate was not made or not accepted.

@@ -74,3 +74,23 @@ impl fmt::Debug for Rolling {
         f.debug_struct("Rolling").field("names", &self.names).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::testing::clock;
+    use std::time::Duration;
+
+    #[test]
+    fn a_listener_gets_a_new_certificate_before_the_old_one_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = clock();
+        let pki = Pki::open_or_create(folder.path(), "home", clock.clone()).unwrap();
+        let rolling = Rolling { pki, names: vec!["localhost".into()], current: Mutex::new(None) };
+        let first = rolling.certificate().unwrap().cert[0].clone();
+        clock.advance(Duration::from_secs(59 * 86_400));
+        assert_eq!(rolling.certificate().unwrap().cert[0], first);
+        clock.advance(Duration::from_secs(2 * 86_400));
+        assert_ne!(rolling.certificate().unwrap().cert[0], first);
+    }
+}
