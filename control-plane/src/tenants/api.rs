@@ -52,13 +52,7 @@ fn key_view(row: KeyRow) -> KeyView {
 #[utoipa::path(get, path = "/api/v1/whoami", tag = "tenants", responses((status = 200, body = WhoAmI)))]
 async fn whoami(State(tenants): State<Tenants>, Viewer(caller): Viewer) -> Result<Json<WhoAmI>, ApiError> {
     let (tenant, key) = tenants.whoami(&caller).await?;
-    Ok(Json(WhoAmI {
-        tenant: tenant_view(tenant),
-        key_id: key.id,
-        key_name: key.name,
-        role: key.role,
-        expires_at: key.expires,
-    }))
+    Ok(Json(WhoAmI { tenant: tenant_view(tenant), key_id: key.id, key_name: key.name, role: key.role, expires_at: key.expires }))
 }
 
 /// Tenants by name. An owner of the root tenant sees all, everyone else their own.

@@ -23,7 +23,8 @@ pub(crate) enum StoreError {
     Sql(#[source] sqlx::Error),
 }
 
-const BUSY: &str = "the database is locked by another writer; try again, and look for a backup or a second control plane that holds it";
+const BUSY: &str =
+    "the database is locked by another writer; try again, and look for a backup or a second control plane that holds it";
 const GONE: &str = "the database cannot be reached; see that it runs and that `database` in the configuration names it";
 const FULL: &str = "the disk of the database is full; free some space, nothing was changed";
 const READ_ONLY: &str = "the database cannot be written; give the control plane's user write access to its file and folder";

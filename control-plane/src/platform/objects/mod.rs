@@ -209,7 +209,12 @@ impl Objects {
     }
 
     /// A URL by which anyone may read the object for `valid`; `None` where the store signs none.
-    pub(crate) async fn presign(&self, tenant: TenantId, digest: &Digest, valid: Duration) -> Result<Option<String>, ObjectError> {
+    pub(crate) async fn presign(
+        &self,
+        tenant: TenantId,
+        digest: &Digest,
+        valid: Duration,
+    ) -> Result<Option<String>, ObjectError> {
         let Some(signer) = &self.signer else { return Ok(None) };
         let url = signer.signed_url(axum::http::Method::GET, &key(tenant, digest), valid).await.map_err(|e| failed(digest, e))?;
         Ok(Some(url.to_string()))

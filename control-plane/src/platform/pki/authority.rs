@@ -148,7 +148,10 @@ impl Pki {
     }
 
     /// A certificate for the control plane's listeners with a fresh key; the chain ends with the CA, so that a pin can be checked.
-    pub(crate) fn issue_server(&self, names: &[String]) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), PkiError> {
+    pub(crate) fn issue_server(
+        &self,
+        names: &[String],
+    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), PkiError> {
         let mut params = self.leaf("aidos-control-plane", SERVER_DAYS, ExtendedKeyUsagePurpose::ServerAuth)?;
         for name in names {
             params.subject_alt_names.push(match name.parse::<IpAddr>() {
