@@ -1,1 +1,14 @@
-//! x
+//! What end-to-end tests share: real processes with captured logs, a control plane and agents in temporary folders, and a link
+//! that can be cut. Nothing here may reach beyond loopback or outlive its test.
+
+mod api;
+mod binaries;
+mod fleet;
+mod process;
+mod relay;
+
+pub use api::Api;
+pub use binaries::binary;
+pub use fleet::{Agent, Fleet, FleetOptions, eventually};
+pub use process::Process;
+pub use relay::UdpRelay;

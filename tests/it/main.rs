@@ -1,0 +1,3 @@
+//! End-to-end tests, one file per story, with the real binaries.
+
+mod floors;
