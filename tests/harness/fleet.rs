@@ -1,0 +1,238 @@
+//! A control plane and its agents as real processes in a temporary folder.
+
+use crate::{Api, Process, UdpRelay, binary};
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+/// Long enough for a dev build on a loaded machine; a test that hits it has failed, not been slow.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Polls `check` until it gives a value; panics with `what` after a minute. For states that only a request can tell.
+pub async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = check().await {
+            return value;
+        }
+        assert!(start.elapsed() < LIMIT, "did not happen within {LIMIT:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// How a control plane is set up; the default is SQLite, a local folder and the embedded MQTT listener.
+#[derive(Default, Clone)]
+pub struct FleetOptions {
+    /// A Postgres server to make a database on.
+    pub postgres: Option<String>,
+    /// An S3 endpoint to make a bucket on.
+    pub s3: Option<String>,
+    /// Further arguments of the control plane.
+    pub arguments: Vec<String>,
+    /// Let agents reach QUIC through a relay that can be cut.
+    pub relay: bool,
+}
+
+/// A control plane. Dropping kills it and everything in its folder.
+pub struct Fleet {
+    folder: tempfile::TempDir,
+    options: FleetOptions,
+    process: Option<Process>,
+    /// The API with the first owner's key.
+    pub api: Api,
+    /// The QUIC relay, where asked for.
+    pub relay: Option<UdpRelay>,
+    ports: Ports,
+}
+
+/// Where a control plane listens, kept over restarts.
+#[derive(Clone, Copy)]
+struct Ports {
+    api: u16,
+    quic: u16,
+    mqtt: u16,
+}
+
+/// A free TCP or UDP port. Another process may take it before it is used, which then fails with a clear message.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    listener.local_addr().expect("a bound socket has an address").port()
+}
+
+impl Fleet {
+    /// Starts a control plane with the defaults.
+    pub async fn start() -> Self {
+        Self::with(FleetOptions::default()).await
+    }
+
+    /// Starts a control plane.
+    pub async fn with(options: FleetOptions) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let ports = Ports { api: free_port(), quic: free_port(), mqtt: free_port() };
+        let relay = match options.relay {
+            true => Some(UdpRelay::start(SocketAddr::from(([127, 0, 0, 1], ports.quic))).await),
+            false => None,
+        };
+        let api = Api::new(&format!("http://127.0.0.1:{}", ports.api), "");
+        let mut fleet = Self { folder, options, process: None, api, relay, ports };
+        fleet.start_control_plane().await;
+        let key = std::fs::read_to_string(fleet.control_plane_dir().join("owner.key")).expect("the first start writes the owner's key");
+        fleet.api = fleet.api.with_key(key.trim());
+        fleet
+    }
+
+    /// Starts the control plane (again) and waits until it is ready.
+    pub async fn start_control_plane(&mut self) {
+        let mut command = Command::new(binary("aidos-control-plane"));
+        command
+            .arg("serve")
+            .arg("--data-dir")
+            .arg(self.control_plane_dir())
+            .args(["--listen", &format!("127.0.0.1:{}", self.ports.api)])
+            .args(["--quic-listen", &format!("127.0.0.1:{}", self.ports.quic)])
+            .args(["--mqtt-listen", &format!("127.0.0.1:{}", self.ports.mqtt)])
+            .args(&self.options.arguments);
+        if let Some(relay) = &self.relay {
+            command.args(["--quic-advertise", &relay.address().to_string()]);
+        }
+        if let Some(url) = &self.options.postgres {
+            command.args(["--database", url]);
+        }
+        if let Some(url) = &self.options.s3 {
+            command.args(["--objects", url]).env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+        }
+        self.process = Some(Process::start("control-plane", command, self.folder.path()));
+        let ready = format!("{}/readyz", self.api.url());
+        eventually("the control plane is ready", async || {
+            let process = self.process.as_mut().expect("just started");
+            assert!(process.is_running(), "the control plane ended:\n{}", process.log());
+            reqwest::get(&ready).await.ok().filter(|r| r.status().is_success()).map(drop)
+        })
+        .await;
+    }
+
+    /// The control plane's process.
+    pub fn control_plane(&mut self) -> &mut Process {
+        self.process.as_mut().expect("the control plane was started")
+    }
+
+    /// The test's folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn control_plane_dir(&self) -> PathBuf {
+        self.folder.path().join("control-plane")
+    }
+
+    /// A join token that gives `labels`.
+    pub async fn token(&self, labels: &Value) -> String {
+        let created = self.api.post("tokens", &serde_json::json!({ "uses": 10, "labels": labels })).await;
+        created["token"].as_str().expect("a created token has its text").to_owned()
+    }
+
+    /// Joins and starts a device.
+    pub async fn agent(&self, name: &str, labels: &Value) -> Agent {
+        let token = self.token(labels).await;
+        self.agent_with_token(name, &token).await
+    }
+
+    /// Joins and starts a device with a token, of whichever tenant.
+    pub async fn agent_with_token(&self, name: &str, token: &str) -> Agent {
+        let dir = self.folder.path().join(name);
+        let joined = Command::new(binary("aidos-agent"))
+            .args(["join", self.api.url(), "--token", token, "--name", name, "--data-dir"])
+            .arg(&dir)
+            .output()
+            .expect("the agent starts");
+        assert!(joined.status.success(), "join failed: {}", String::from_utf8_lossy(&joined.stderr));
+        let mut agent = Agent { name: name.to_owned(), dir, process: None, url: String::new(), folder: self.folder.path().to_owned() };
+        agent.start().await;
+        agent
+    }
+
+    /// Runs `aidos` against this control plane.
+    pub fn cli(&self, arguments: &[&str]) -> Output {
+        Command::new(binary("aidos"))
+            .args(arguments)
+            .env("AIDOS_DATA_DIR", self.folder.path())
+            .env("AIDOS_CONTEXTS", self.folder.path().join("contexts.toml"))
+            .env("NO_COLOR", "1")
+            .output()
+            .expect("aidos starts")
+    }
+
+    /// The device that has this name, once there is one with the wanted state.
+    pub async fn device(&self, name: &str, state: &str) -> Value {
+        eventually(&format!("device {name} is {state}"), async || {
+            let devices = self.api.get("devices").await;
+            devices["items"].as_array()?.iter().find(|d| d["name"] == name && d["state"] == state).cloned()
+        })
+        .await
+    }
+
+    /// Registers a model file, and gives its digest.
+    pub async fn push(&self, name: &str, file: &Path) -> Value {
+        let out = self.cli(&["model", "push", &file.to_string_lossy(), "--name", name, "-o", "json"]);
+        assert!(out.status.success(), "push of {name} failed: {}", String::from_utf8_lossy(&out.stderr));
+        serde_json::from_slice(&out.stdout).expect("-o json prints JSON")
+    }
+
+    /// Deploys and waits until every device that matches and is connected runs it.
+    pub async fn deploy(&self, model: &str, selector: &str) -> Value {
+        let out = self.cli(&["deploy", model, "--to", selector, "--wait", "--timeout", "60s", "-o", "json"]);
+        assert!(out.status.success(), "deploy of {model} failed: {}", String::from_utf8_lossy(&out.stderr));
+        serde_json::from_slice(&out.stdout).expect("-o json prints JSON")
+    }
+}
+
+/// A device. Dropping kills it.
+pub struct Agent {
+    name: String,
+    /// Its data folder.
+    pub dir: PathBuf,
+    /// Its running process.
+    pub process: Option<Process>,
+    /// Its inference API.
+    pub url: String,
+    folder: PathBuf,
+}
+
+impl Agent {
+    /// Starts the agent (again) and waits until its inference API is ready.
+    pub async fn start(&mut self) {
+        let _ = std::fs::remove_file(self.dir.join("run.json"));
+        let mut command = Command::new(binary("aidos-agent"));
+        command.args(["run", "--serve", "127.0.0.1:0", "--data-dir"]).arg(&self.dir);
+        self.process = Some(Process::start(&self.name, command, &self.folder));
+        self.url = eventually("the agent serves", async || {
+            let process = self.process.as_mut().expect("just started");
+            assert!(process.is_running(), "the agent ended:\n{}", process.log());
+            let run: Value = serde_json::from_slice(&std::fs::read(self.dir.join("run.json")).ok()?).ok()?;
+            let url = format!("http://{}", run["serve_addr"].as_str()?);
+            reqwest::get(format!("{url}/v2/health/live")).await.ok().filter(|r| r.status().is_success()).map(|_| url)
+        })
+        .await;
+    }
+
+    /// The agent's process.
+    pub fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("the agent was started")
+    }
+
+    /// Runs `aidos-agent` as the person at the site.
+    pub fn cli(&self, arguments: &[&str]) -> Output {
+        Command::new(binary("aidos-agent")).args(arguments).arg("--data-dir").arg(&self.dir).output().expect("aidos-agent starts")
+    }
+
+    /// Runs `aidos predict` against this device's own API.
+    pub fn predict(&self, model: &str, input: &Path) -> Output {
+        Command::new(binary("aidos"))
+            .args(["predict", model, "--agent-url", &self.url, "--input"])
+            .arg(input)
+            .output()
+            .expect("aidos starts")
+    }
+}

@@ -1,0 +1,74 @@
+//! The main job: one command brings up a fleet, a model goes out to it, and it answers, also once the control plane is gone.
+
+use crate::stories::{digit, predicts_seven};
+use aidos_tests::{Process, binary, eventually};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+fn up(folder: &Path) -> Process {
+    let mut command = Command::new(binary("aidos"));
+    command.arg("up").arg("--data-dir").arg(folder);
+    for port in ["--listen", "--quic-listen", "--mqtt-listen", "--serve"] {
+        command.args([port, "127.0.0.1:0"]);
+    }
+    Process::start("up", command, folder)
+}
+
+fn aidos(folder: &Path, arguments: &[&str]) -> Output {
+    let contexts = folder.join("contexts.toml");
+    Command::new(binary("aidos"))
+        .args(arguments)
+        .env("AIDOS_DATA_DIR", folder)
+        .env("AIDOS_CONTEXTS", contexts)
+        .env_remove("AIDOS_URL")
+        .output()
+        .unwrap()
+}
+
+async fn running(process: &mut Process) {
+    eventually("`aidos up` says what to try next", async || {
+        assert!(process.is_running(), "`aidos up` ended:\n{}", process.log());
+        process.log().contains("aidos predict digits").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_command_brings_up_a_fleet_that_answers_and_resumes() {
+    let folder = tempfile::tempdir().unwrap();
+    let seven = digit(7);
+    let predict = ["predict", "digits", "--input", seven.to_str().unwrap()];
+    let mut first = up(folder.path());
+    running(&mut first).await;
+    predicts_seven(&aidos(folder.path(), &predict));
+    let devices = aidos(folder.path(), &["device", "list", "-o", "name"]);
+    assert!(devices.status.success(), "{}", String::from_utf8_lossy(&devices.stderr));
+
+    // Ctrl-C drains. Nothing runs any more; the model still answers from what the device has.
+    assert!(first.terminate(Duration::from_secs(20)).success());
+    let status = aidos(folder.path(), &["status"]);
+    assert_eq!(status.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&status.stderr).contains("aidos up"), "{}", String::from_utf8_lossy(&status.stderr));
+    predicts_seven(&aidos(folder.path(), &predict));
+
+    // The next start resumes: the same device, the same single version.
+    let mut second = up(folder.path());
+    running(&mut second).await;
+    predicts_seven(&aidos(folder.path(), &predict));
+    assert_eq!(aidos(folder.path(), &["device", "list", "-o", "name"]).stdout, devices.stdout);
+    let models = aidos(folder.path(), &["model", "list", "-o", "json"]);
+    let models: serde_json::Value = serde_json::from_slice(&models.stdout).unwrap();
+    assert_eq!(models[0]["latest_version"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_in_use_is_named_with_the_flag_to_change_it() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let port = taken.local_addr().unwrap().to_string();
+    let output = aidos(folder.path(), &["up", "--listen", &port, "--quic-listen", "127.0.0.1:0", "--mqtt-listen", "127.0.0.1:0", "--serve", "127.0.0.1:0"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains(&port) && error.contains("--listen"), "{error}");
+}
