@@ -8,17 +8,17 @@ fn root() -> &'static Path {
 }
 
 /// The sample model's file.
-pub fn sample_model() -> PathBuf {
+pub(crate) fn sample_model() -> PathBuf {
     root().join("models/digits/digits.onnx")
 }
 
 /// A picture of a handwritten digit.
-pub fn digit(digit: u8) -> PathBuf {
+pub(crate) fn digit(digit: u8) -> PathBuf {
     root().join(format!("models/digits/samples/{digit}.png"))
 }
 
 /// Asserts that `aidos predict` said 7 and was sure of it.
-pub fn predicts_seven(output: &Output) {
+pub(crate) fn predicts_seven(output: &Output) {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let probability = text.strip_prefix("7  (").and_then(|t| t.trim().strip_suffix(')')).and_then(|t| t.parse::<f64>().ok());
@@ -26,18 +26,18 @@ pub fn predicts_seven(output: &Output) {
 }
 
 /// A fetched model, by the file's stem.
-pub fn fetched(name: &str) -> PathBuf {
+pub(crate) fn fetched(name: &str) -> PathBuf {
     let folder = std::env::var_os("AIDOS_TEST_MODELS").map(PathBuf::from);
     let file = folder.map(|f| f.join(format!("{name}.onnx"))).filter(|f| f.exists());
     file.unwrap_or_else(|| panic!("{name}.onnx is not there: run `cargo xtask test`, which fetches it and sets AIDOS_TEST_MODELS"))
 }
 
 /// The folder of golden outputs.
-pub fn goldens() -> PathBuf {
+pub(crate) fn goldens() -> PathBuf {
     root().join("tests/fixtures/goldens")
 }
 
 /// An environment variable that `cargo xtask test` sets.
-pub fn peer(variable: &str) -> String {
+pub(crate) fn peer(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run `cargo xtask test`, which starts the peers"))
 }
