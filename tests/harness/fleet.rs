@@ -78,7 +78,8 @@ impl Fleet {
         let api = Api::new(&format!("http://127.0.0.1:{}", ports.api), "");
         let mut fleet = Self { folder, options, process: None, api, relay, ports };
         fleet.start_control_plane().await;
-        let key = std::fs::read_to_string(fleet.control_plane_dir().join("owner.key")).expect("the first start writes the owner's key");
+        let key =
+            std::fs::read_to_string(fleet.control_plane_dir().join("owner.key")).expect("the first start writes the owner's key");
         fleet.api = fleet.api.with_key(key.trim());
         fleet
     }
@@ -148,7 +149,8 @@ impl Fleet {
             .output()
             .expect("the agent starts");
         assert!(joined.status.success(), "join failed: {}", String::from_utf8_lossy(&joined.stderr));
-        let mut agent = Agent { name: name.to_owned(), dir, process: None, url: String::new(), folder: self.folder.path().to_owned() };
+        let mut agent =
+            Agent { name: name.to_owned(), dir, process: None, url: String::new(), folder: self.folder.path().to_owned() };
         agent.start().await;
         agent
     }

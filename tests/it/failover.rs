@@ -13,7 +13,8 @@ async fn a_device_moves_to_mqtt_when_udp_is_blocked_and_returns() {
     over(&fleet, "mqtt").await;
     // What was asked for while on MQTT arrives there too.
     let id = fleet.device("edge-1", "online").await["id"].as_str().unwrap().to_owned();
-    let patch = fleet.api.request(reqwest::Method::PATCH, &format!("devices/{id}")).json(&json!({ "labels": { "over": "mqtt" } }));
+    let patch =
+        fleet.api.request(reqwest::Method::PATCH, &format!("devices/{id}")).json(&json!({ "labels": { "over": "mqtt" } }));
     assert!(fleet.api.send(patch).await.0.is_success());
     eventually("the device has applied the edit", async || {
         let device = fleet.api.get(&format!("devices/{id}")).await;

@@ -132,6 +132,9 @@ fn infer_knows_no_http() {
 
 #[test]
 fn a_grouped_import_is_seen() {
-    assert_eq!(rooms_named("use crate::{fleet::{Devices, X}, platform};").into_iter().collect::<Vec<_>>(), ["Devices", "X", "fleet", "platform"]);
+    assert_eq!(
+        rooms_named("use crate::{fleet::{Devices, X}, platform};").into_iter().collect::<Vec<_>>(),
+        ["Devices", "X", "fleet", "platform"]
+    );
     assert_eq!(rooms_named("crate::registry::Models").into_iter().collect::<Vec<_>>(), ["registry"]);
 }

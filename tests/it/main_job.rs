@@ -67,7 +67,10 @@ async fn a_port_in_use_is_named_with_the_flag_to_change_it() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let folder = tempfile::tempdir().unwrap();
     let port = taken.local_addr().unwrap().to_string();
-    let output = aidos(folder.path(), &["up", "--listen", &port, "--quic-listen", "127.0.0.1:0", "--mqtt-listen", "127.0.0.1:0", "--serve", "127.0.0.1:0"]);
+    let output = aidos(
+        folder.path(),
+        &["up", "--listen", &port, "--quic-listen", "127.0.0.1:0", "--mqtt-listen", "127.0.0.1:0", "--serve", "127.0.0.1:0"],
+    );
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{error}");
     assert!(error.contains(&port) && error.contains("--listen"), "{error}");

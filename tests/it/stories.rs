@@ -29,7 +29,9 @@ pub(crate) fn predicts_seven(output: &Output) {
 pub(crate) fn fetched(name: &str) -> PathBuf {
     let folder = std::env::var_os("AIDOS_TEST_MODELS").map(PathBuf::from);
     let file = folder.map(|f| f.join(format!("{name}.onnx"))).filter(|f| f.exists());
-    file.unwrap_or_else(|| panic!("{name}.onnx is not there: run `cargo xtask test`, which fetches it and sets AIDOS_TEST_MODELS"))
+    file.unwrap_or_else(|| {
+        panic!("{name}.onnx is not there: run `cargo xtask test`, which fetches it and sets AIDOS_TEST_MODELS")
+    })
 }
 
 /// The folder of golden outputs.

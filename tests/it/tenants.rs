@@ -18,7 +18,9 @@ async fn two_tenants_see_nothing_of_each_other() {
     let deployment = fleet.deploy("digits@1", "all").await;
 
     // Lists hold one's own only, and a selector for everything means everything of one's own.
-    let names = |list: serde_json::Value| list["items"].as_array().unwrap().iter().map(|d| d["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    let names = |list: serde_json::Value| {
+        list["items"].as_array().unwrap().iter().map(|d| d["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
     assert_eq!(names(theirs.get("devices").await), ["theirs"]);
     assert_eq!(names(fleet.api.get("devices").await), ["ours"]);
     assert_eq!(deployment["counts"]["total"], 1);
