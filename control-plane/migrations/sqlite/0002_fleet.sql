@@ -9,7 +9,8 @@ CREATE TABLE devices (
   token_id       TEXT,
   created_us     BIGINT NOT NULL,
   revision       BIGINT NOT NULL DEFAULT 1,
-  online         BIGINT NOT NULL DEFAULT 0,
+  -- The session that made the device online; null: offline.
+  session        BIGINT,
   transport      TEXT,
   address        TEXT,
   agent_version  TEXT,

@@ -5,12 +5,18 @@
 //! from there comes through [`ports`].
 
 mod api;
+mod attempts;
 mod commands;
 mod commands_store;
 mod devices;
 mod enrol;
+mod join_api;
+mod live;
 mod mqtt;
+mod peer;
+mod ports;
 mod quic;
+mod refusal;
 mod renew;
 mod selector_sql;
 mod session;
@@ -19,6 +25,28 @@ mod store;
 mod telemetry;
 mod telemetry_store;
 mod tokens;
+mod tokens_store;
 mod twins;
 mod twins_store;
 mod views;
+
+#[cfg(test)]
+mod join_tests;
+#[cfg(test)]
+mod link_tests;
+#[cfg(test)]
+mod raw_link;
+#[cfg(test)]
+mod testing;
+
+pub(crate) use devices::{Denied, Devices};
+pub(crate) use enrol::Enrolment;
+pub(crate) use join_api::router as join_router;
+pub(crate) use live::Live;
+pub(crate) use mqtt::{Broker, BrokerAddress, BrokerError, BrokerSettings, MqttError, MqttListener, MqttSettings};
+pub(crate) use ports::{ArtifactSource, CommandQueue, IntentPosition, TelemetrySink, TwinFault, TwinPosition, TwinSource};
+pub(crate) use quic::{Quic, QuicError, QuicSettings};
+pub(crate) use renew::Renewal;
+pub(crate) use sessions::{SessionPorts, SessionSettings, Sessions};
+pub(crate) use store::{DeviceKey, DeviceRow};
+pub(crate) use tokens::Tokens;

@@ -2,14 +2,17 @@
 //!
 //! All of them are idempotent: a frame may arrive twice, and a session may end between a call and its answer.
 
-use crate::platform::db::StoreError;
+use super::store::DeviceKey;
+use crate::platform::db::{StoreError, Tx};
 use aidos_protocol::{CommandId, DeviceId, TenantId, artifact::Digest, frame};
 use async_trait::async_trait;
+use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Which link a session travels on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
+pub(crate) enum Transport {
     /// QUIC, directly.
     Quic,
     /// MQTT, through the embedded listener or an external broker.
@@ -27,23 +30,94 @@ impl fmt::Display for Transport {
 
 /// Who is at the other end of a link, as its certificate says. Made by transports only.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
+pub(crate) struct Peer {
     /// The device's tenant.
-    pub tenant: TenantId,
+    pub(crate) tenant: TenantId,
     /// The device.
-    pub device: DeviceId,
+    pub(crate) device: DeviceId,
     /// The link.
-    pub transport: Transport,
+    pub(crate) transport: Transport,
     /// The other end's address, for people.
-    pub address: String,
+    pub(crate) address: String,
     /// SHA-256 of the certificate's SubjectPublicKeyInfo, hexadecimal; `None` behind an external broker, which checked the
     /// certificate and does not pass it on.
-    pub key_id: Option<String>,
+    pub(crate) key_id: Option<String>,
+}
+
+/// Why a twin could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TwinFault {
+    /// What was asked for is not allowed; the text says what is.
+    #[error("{0}")]
+    Refused(String),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// An epoch and heads of an intent document.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct IntentPosition {
+    /// The document's epoch.
+    pub(crate) epoch: u32,
+    /// The heads of its history, 32 bytes each.
+    pub(crate) heads: Vec<Bytes>,
+}
+
+/// What the plane holds of a device's twin.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct TwinPosition {
+    /// Where its intent stands.
+    pub(crate) intent: IntentPosition,
+    /// The device's start that the status is of.
+    pub(crate) status_boot_id: u64,
+    /// The last change of it that is stored.
+    pub(crate) status_seq: u64,
+}
+
+/// Devices' intent and status.
+#[async_trait]
+pub(crate) trait TwinSource: Send + Sync + 'static {
+    /// The twin of a new device. Refuses labels that are none.
+    async fn create(
+        &self,
+        tx: &mut Tx,
+        tenant: TenantId,
+        device: DeviceId,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<(), TwinFault>;
+
+    /// What the plane holds.
+    async fn position(&self, tenant: TenantId, device: DeviceId) -> Result<TwinPosition, TwinFault>;
+
+    /// What a device whose intent stands at `at` lacks: `IntentChanges`, or `IntentDocument` where changes would not do
+    /// (always for the default position), or nothing.
+    async fn pull(&self, tenant: TenantId, device: DeviceId, at: &IntentPosition) -> Result<Option<frame::Body>, TwinFault>;
+
+    /// The device has applied everything up to `at`.
+    async fn ack(&self, tenant: TenantId, device: DeviceId, at: &IntentPosition) -> Result<(), TwinFault>;
+
+    /// Stores what the device reports. A second arrival changes nothing.
+    async fn apply_status(
+        &self,
+        tenant: TenantId,
+        device: DeviceId,
+        delta: frame::StatusDelta,
+    ) -> Result<frame::StatusAck, TwinFault>;
+
+    /// Merges edits made at the site that one of `keys` signed. Refusals stand in the answer.
+    async fn merge_site(
+        &self,
+        tenant: TenantId,
+        device: DeviceId,
+        changes: frame::SiteChanges,
+        keys: &[DeviceKey],
+    ) -> Result<frame::SiteAck, TwinFault>;
 }
 
 /// The commands that wait for a device.
 #[async_trait]
-pub trait CommandQueue: Send + Sync + 'static {
+pub(crate) trait CommandQueue: Send + Sync + 'static {
     /// At most `limit` commands of `device` that are neither finished nor expired, oldest first, delivered ones included: a
     /// session that begins anew sends those again, and the device's inbox makes it a no-op.
     async fn pending(&self, tenant: TenantId, device: DeviceId, limit: usize) -> Result<Vec<frame::Command>, StoreError>;
@@ -57,7 +131,7 @@ pub trait CommandQueue: Send + Sync + 'static {
 
 /// Where telemetry goes.
 #[async_trait]
-pub trait TelemetrySink: Send + Sync + 'static {
+pub(crate) trait TelemetrySink: Send + Sync + 'static {
     /// The highest sequence number stored for `device`, 0 for none.
     async fn highest(&self, tenant: TenantId, device: DeviceId) -> Result<u64, StoreError>;
 
@@ -67,7 +141,7 @@ pub trait TelemetrySink: Send + Sync + 'static {
 
 /// Where artifacts come from. Implemented by the registry, which this room must not import.
 #[async_trait]
-pub trait ArtifactSource: Send + Sync + 'static {
+pub(crate) trait ArtifactSource: Send + Sync + 'static {
     /// Where `tenant` may fetch `digest` from. A refusal stands in the grant's `error`.
     async fn grant(&self, tenant: TenantId, digest: Digest) -> frame::ArtifactGrant;
 }

@@ -12,6 +12,7 @@ pub mod page;
 pub mod problem;
 pub mod telemetry;
 pub mod tenants;
+pub mod tokens;
 
 pub use page::Page;
 pub use problem::Problem;
