@@ -158,6 +158,20 @@ async fn a_certificate_for_another_device_key_or_ca_is_not_installed() {
     assert_eq!(Identity::load(dir.path()).unwrap().unwrap().validity(), before);
 }
 
+#[tokio::test]
+async fn storage_of_the_deployments_own_ca_is_trusted_and_any_other_private_one_is_not() {
+    let (ca, dir) = (TestCa::new(), tempfile::tempdir().unwrap());
+    let endpoints = EndpointsView { api_url: "https://plane.example:7070".into(), ..EndpointsView::default() };
+    let identity = ca.joined(dir.path(), endpoints);
+    for (issuer, trusted) in [(&ca, true), (&TestCa::new(), false)] {
+        let storage = TestHttp::start(Some(issuer.server_tls(false, b"http/1.1"))).await;
+        storage.answer("GET /blob", |_| (200, "bytes".into()));
+        let url = format!("https://127.0.0.1:{}/blob", storage.address.port());
+        let fetched = identity.http_client_for(&url).unwrap().get(&url).send().await;
+        assert_eq!(fetched.is_ok(), trusted, "{fetched:?}");
+    }
+}
+
 #[test]
 fn a_clock_in_the_past_counts_as_the_time_the_certificate_was_issued() {
     let later = Micros(i64::MAX / 2);

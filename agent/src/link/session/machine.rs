@@ -6,6 +6,7 @@
 
 use super::super::failover::Retry;
 use super::super::ports::{IntentPosition, StatusPosition};
+use super::flow::Flow;
 use aidos_protocol::artifact::Digest;
 use aidos_protocol::frame::{
     self, ArtifactGrant, ArtifactRequest, Body, Command, CommandResult, Endpoints, Goodbye, Hello, IntentAck, IntentChanges,
@@ -17,8 +18,6 @@ use std::time::Duration;
 
 /// From `Hello` to `Welcome`: the plane reads one device from its store.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(15);
-/// An acknowledgement follows one write to the plane's store. After a minute the plane, or a broker between, has lost the frame.
-const ACK_TIMEOUT: Duration = Duration::from_secs(60);
 /// What the agent asks of the plane is answered from memory or one query.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Beyond the interval that the plane asked for: the slowest link that is still of use.
@@ -85,61 +84,6 @@ pub(super) enum Effect {
     Renewed(RenewResponse),
     RenewTimedOut,
     End(End),
-}
-
-/// One kind of data that is read from a port, sent, and acknowledged.
-#[derive(Debug)]
-struct Flow<T> {
-    flight: Flight<T>,
-    /// There may be more to read once this flight has landed.
-    more: bool,
-}
-
-#[derive(Debug)]
-enum Flight<T> {
-    None,
-    Reading,
-    Sent { what: T, deadline: Duration },
-}
-
-impl<T> Flow<T> {
-    fn new() -> Self {
-        Self { flight: Flight::None, more: false }
-    }
-    /// Whether the port is to be read now; otherwise that is made up for later.
-    fn wants_read(&mut self) -> bool {
-        let idle = matches!(self.flight, Flight::None);
-        if idle {
-            self.flight = Flight::Reading;
-        }
-        self.more = !idle;
-        idle
-    }
-    /// The port had nothing. Says whether to read it again, since news came meanwhile.
-    fn nothing(&mut self) -> bool {
-        self.flight = Flight::None;
-        self.more && self.wants_read()
-    }
-    fn sent(&mut self, what: T, now: Duration) {
-        self.flight = Flight::Sent { what, deadline: now + ACK_TIMEOUT };
-    }
-    fn in_flight(&self) -> Option<&T> {
-        match &self.flight {
-            Flight::Sent { what, .. } => Some(what),
-            _ => None,
-        }
-    }
-    fn deadline(&self) -> Option<Duration> {
-        match &self.flight {
-            Flight::Sent { deadline, .. } => Some(*deadline),
-            _ => None,
-        }
-    }
-    /// Acknowledged: the port is read for what follows.
-    fn landed(&mut self) {
-        self.flight = Flight::Reading;
-        self.more = false;
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

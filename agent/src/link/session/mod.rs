@@ -4,6 +4,7 @@
 //! is still in its port and begins again with the next one: nothing is remembered here.
 
 mod driver;
+mod flow;
 mod machine;
 
 pub(super) use driver::{Context, refuse, run};
