@@ -1,1 +1,24 @@
-//! Models, versions, aliases and the artifacts behind them.
+//! The registry: artifacts, models, versions, aliases.
+//!
+//! Bytes are named by their digest and belong to the tenant that uploaded them; what is registered never changes. This room
+//! must never know of devices or deployments: who needs a version says so with a hold.
+
+mod api;
+mod artifacts;
+mod error;
+mod grants;
+mod inspect;
+mod models;
+mod range;
+mod staging;
+mod store;
+#[cfg(test)]
+pub(crate) mod tests;
+mod uploads;
+mod versions;
+
+pub(crate) use api::router;
+pub(crate) use artifacts::Artifacts;
+pub(crate) use error::RegistryError;
+pub(crate) use models::Models;
+pub(crate) use versions::{ModelVersion, manifest_text};

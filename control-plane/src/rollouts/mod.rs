@@ -1,1 +1,18 @@
-//! Deployments: a desired model version on a selector, and how far each device has come.
+//! Rollouts: which model version is wanted where, and how far each device has come.
+//!
+//! A deployment is desired state: a background task compares it with what the devices' intents say and edits the difference,
+//! again and again, so that late joiners, changed labels and restarts need no code of their own. Success is only what a
+//! device itself reports. This room must never read the tables of the fleet or the registry.
+
+mod api;
+mod deployments;
+mod machine;
+mod ports;
+mod reconcile;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use api::router;
+pub(crate) use deployments::{DeploymentError, Deployments};
+pub(crate) use reconcile::Reconciler;

@@ -41,7 +41,7 @@ pub struct UploadView {
     pub done: bool,
     /// When an unfinished upload is discarded; absent when done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expires: Option<Micros>,
+    pub expires_at: Option<Micros>,
 }
 
 /// A stored artifact.
@@ -52,7 +52,7 @@ pub struct ArtifactView {
     /// Bytes.
     pub size: u64,
     /// When it was completed.
-    pub created: Micros,
+    pub created_at: Micros,
     /// Who sent it.
     pub created_by: String,
 }

@@ -53,6 +53,8 @@ pub enum DeploymentState {
     Active,
     /// It changes nothing any more.
     Stopped,
+    /// A newer deployment of the same model on the same selector took its place.
+    Superseded,
 }
 
 /// A deployment.
@@ -74,12 +76,15 @@ pub struct DeploymentView {
     /// How far its devices are.
     pub counts: DeploymentCounts,
     /// When it was made.
-    pub created: Micros,
+    pub created_at: Micros,
     /// Who made it.
     pub created_by: String,
-    /// When it was stopped.
+    /// When it was stopped or superseded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stopped: Option<Micros>,
+    pub ended_at: Option<Micros>,
+    /// The deployment that holds in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded_by: Option<DeploymentId>,
     /// Whether stopping it took the model off its devices.
     #[serde(default)]
     pub removed: bool,
@@ -139,7 +144,7 @@ pub struct DeploymentDeviceView {
     /// Whether it is connected now.
     pub online: bool,
     /// When the device was told.
-    pub told: Micros,
+    pub told_at: Micros,
     /// When its progress last changed.
-    pub updated: Micros,
+    pub updated_at: Micros,
 }

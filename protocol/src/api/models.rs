@@ -64,9 +64,9 @@ pub struct ModelView {
     /// Counts its changes; the ETag.
     pub revision: u64,
     /// When it was made.
-    pub created: Micros,
+    pub created_at: Micros,
     /// When it last changed.
-    pub updated: Micros,
+    pub updated_at: Micros,
 }
 
 /// `POST /models/{name}/versions`: uploaded bytes become the next version.
@@ -111,7 +111,7 @@ pub struct ModelVersionView {
     /// The aliases that point here.
     pub aliases: Vec<String>,
     /// When it was registered.
-    pub created: Micros,
+    pub created_at: Micros,
     /// Who registered it.
     pub created_by: String,
 }

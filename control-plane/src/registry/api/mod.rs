@@ -1,0 +1,41 @@
+//! The registry's REST resources. The only files of this room that know HTTP.
+
+mod artifacts;
+mod content;
+mod models;
+mod problems;
+mod uploads;
+mod versions;
+mod views;
+
+use super::{Artifacts, Models};
+use crate::tenants::Tenants;
+use axum::extract::FromRef;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+/// What the handlers need.
+#[derive(Clone, FromRef)]
+struct ApiState {
+    models: Models,
+    artifacts: Artifacts,
+    tenants: Tenants,
+    chunks: uploads::Chunks,
+}
+
+/// The registry's endpoints.
+pub(crate) fn router(models: Models, artifacts: Artifacts, tenants: Tenants) -> OpenApiRouter {
+    let state = ApiState { models, artifacts, tenants, chunks: uploads::Chunks::new() };
+    OpenApiRouter::new()
+        .routes(routes!(uploads::begin))
+        .routes(routes!(uploads::show, uploads::append, uploads::cancel))
+        .routes(routes!(uploads::complete))
+        .routes(routes!(artifacts::show))
+        .routes(routes!(artifacts::content))
+        .routes(routes!(artifacts::blob))
+        .routes(routes!(models::list, models::create))
+        .routes(routes!(models::show, models::edit, models::delete))
+        .routes(routes!(models::put_alias, models::delete_alias))
+        .routes(routes!(versions::list, versions::register))
+        .routes(routes!(versions::show))
+        .with_state(state)
+}

@@ -1,0 +1,315 @@
+//! Deployments as people make, watch and stop them. Nothing here touches a device: the reconciler does, from what is written.
+
+use super::machine::Standing;
+use super::ports::{DeviceFacts, Fleet, FleetError};
+use super::store::{self, Assignment, Deployment, State};
+use crate::platform::{
+    clock::Clock,
+    db::{Db, StoreError},
+    http::Events,
+};
+use crate::registry::{ModelVersion, Models, RegistryError};
+use crate::tenants::{Activity, Caller};
+use aidos_protocol::{
+    DeploymentId, DeviceId, ModelName, TenantId,
+    api::deployments::{DeploymentCounts, Progress},
+    selector::{Selector, SelectorError},
+    time::Micros,
+    twin::DesiredModel,
+};
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Notify;
+
+/// Active deployments of one tenant: each is looked at for each device that changes.
+const MAX_ACTIVE: u64 = 1_000;
+/// Devices of one look at the fleet.
+pub(super) const PAGE: u32 = 1_000;
+
+/// A refusal or failure of this room.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DeploymentError {
+    /// There is no such deployment in this tenant.
+    #[error("there is no deployment {0}")]
+    NotFound(DeploymentId),
+    /// The state of things forbids it.
+    #[error("{0}")]
+    Conflict(String),
+    /// The selector cannot be read.
+    #[error("{0}")]
+    Selector(#[from] SelectorError),
+    /// The registry's word on the model.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The fleet's.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A cheap handle to the deployments.
+#[derive(Clone)]
+pub(crate) struct Deployments {
+    pub(super) db: Db,
+    pub(super) models: Models,
+    pub(super) fleet: Arc<dyn Fleet>,
+    pub(super) activity: Activity,
+    pub(super) events: Events,
+    pub(super) clock: Clock,
+    pub(super) pokes: Arc<Pokes>,
+}
+
+/// The tenants whose deployments were changed, for the reconciler.
+#[derive(Default)]
+pub(super) struct Pokes {
+    tenants: Mutex<BTreeSet<TenantId>>,
+    wake: Notify,
+}
+
+impl Pokes {
+    fn add(&self, tenant: TenantId) {
+        self.tenants.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant);
+        self.wake.notify_one();
+    }
+    /// Waits until there are any. Cancel-safe: what is not returned stays.
+    pub(super) async fn take(&self) -> BTreeSet<TenantId> {
+        loop {
+            let tenants = std::mem::take(&mut *self.tenants.lock().unwrap_or_else(PoisonError::into_inner));
+            if !tenants.is_empty() {
+                return tenants;
+            }
+            self.wake.notified().await;
+        }
+    }
+}
+
+/// What a deployment would do now.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) version: ModelVersion,
+    pub(crate) selector: Selector,
+    pub(crate) matching: u64,
+    /// The first of them, each with the version that is wanted there now.
+    pub(crate) first: Vec<(DeviceFacts, Option<u64>)>,
+}
+
+/// What came of making a deployment.
+#[derive(Debug)]
+pub(crate) enum Made {
+    /// It is new.
+    New(Deployment),
+    /// The same one holds already.
+    Existing(Deployment),
+}
+
+/// One device of a deployment.
+#[derive(Debug)]
+pub(crate) struct DeviceProgress {
+    pub(crate) device: DeviceId,
+    pub(crate) name: String,
+    pub(crate) online: bool,
+    pub(crate) progress: Progress,
+    pub(crate) step: Option<String>,
+    pub(crate) active_version: Option<u64>,
+    pub(crate) error: Option<String>,
+    pub(crate) told: Micros,
+    pub(crate) updated: Micros,
+}
+
+impl Deployments {
+    /// Deployments in `db`, of `models` on `fleet`.
+    pub(crate) fn new(db: Db, models: Models, fleet: Arc<dyn Fleet>, activity: Activity, events: Events, clock: Clock) -> Self {
+        Self { db, models, fleet, activity, events, clock, pokes: Arc::default() }
+    }
+
+    /// Says whom a deployment would reach, and changes nothing.
+    pub(crate) async fn plan(&self, tenant: TenantId, model: &str, selector: &str, show: usize) -> Result<Plan, DeploymentError> {
+        let selector: Selector = selector.parse()?;
+        let version = self.models.resolve(tenant, model).await?;
+        let (mut matching, mut first, mut after) = (0, Vec::new(), None);
+        loop {
+            let page = self.fleet.matching(tenant, &selector, after, PAGE).await?;
+            matching += page.len() as u64;
+            after = page.last().map(|device| device.id);
+            let more = page.len() == PAGE as usize;
+            for device in page {
+                if first.len() == show {
+                    break;
+                }
+                let wanted = self.fleet.wanted(tenant, device.id).await?;
+                first.push((device, wanted.models.get(&version.name).map(|desired| desired.version)));
+            }
+            if !more {
+                return Ok(Plan { version, selector, matching, first });
+            }
+        }
+    }
+
+    /// Makes a deployment. One that holds for the same model on the same selector gives way to it, or is the answer when it
+    /// is of the same version.
+    pub(crate) async fn create(&self, caller: &Caller, model: &str, selector: &str) -> Result<Made, DeploymentError> {
+        let tenant = caller.tenant;
+        let selector: Selector = selector.parse()?;
+        let version = self.models.resolve(tenant, model).await?;
+        let now = self.clock.now();
+        let mut tx = self.db.begin().await?;
+        let holding = store::holding(&mut tx, tenant, &version.name, &selector).await?;
+        if let Some(same) = holding.as_ref().filter(|holding| holding.version == version.version) {
+            return Ok(Made::Existing(same.clone()));
+        }
+        let (active, newest) = store::census(&mut tx, tenant).await?;
+        if active >= MAX_ACTIVE {
+            return Err(DeploymentError::Conflict(format!(
+                "{active} deployments are active, the limit is {MAX_ACTIVE}: stop some first, or deploy with a wider selector"
+            )));
+        }
+        let id = DeploymentId::new(now.as_millis());
+        let inline = if version.manifest_digest.is_none() { version.manifest.clone() } else { None };
+        let row = Deployment {
+            id,
+            model: version.name.clone(),
+            version: version.version,
+            digest: version.digest,
+            desired: DesiredModel {
+                version: version.version,
+                digest: version.digest,
+                size: version.size,
+                manifest: inline,
+                manifest_digest: version.manifest_digest,
+                deployment: Some(id),
+            },
+            selector,
+            state: State::Active,
+            // A clock that went back must not make the newer one the older.
+            created: now.max(Micros(newest.0 + 1)),
+            created_by: caller.actor.clone(),
+            ended: None,
+        };
+        if let Some(old) = &holding {
+            store::supersede(&mut tx, tenant, old.id, id, now).await?;
+        }
+        store::insert(&mut tx, tenant, &row).await.map_err(|error| match error {
+            // On Postgres two people may have done the same at once.
+            StoreError::Conflict(_) => DeploymentError::Conflict(
+                "someone else deployed the same model on the same selector just now: look at that deployment first".into(),
+            ),
+            error => error.into(),
+        })?;
+        self.models.hold(&mut tx, tenant, &row.model, row.version, &holder(id)).await?;
+        let detail = json!({ "model": row.model, "version": row.version, "selector": row.selector });
+        self.activity.record(&mut tx, caller, "deployment.create", &id.to_string(), detail.clone()).await?;
+        tx.commit().await?;
+        self.events.publish(tenant, "deployment.created", &id.to_string(), detail);
+        self.pokes.add(tenant);
+        Ok(Made::New(row))
+    }
+
+    /// One deployment.
+    pub(crate) async fn get(&self, tenant: TenantId, id: DeploymentId) -> Result<Deployment, DeploymentError> {
+        store::deployment(self.db.pool(), tenant, id).await?.ok_or(DeploymentError::NotFound(id))
+    }
+
+    /// Deployments older than `before`, newest first; of `model` and in `state` where given.
+    pub(crate) async fn list(
+        &self,
+        tenant: TenantId,
+        model: Option<&ModelName>,
+        state: Option<&str>,
+        before: Micros,
+        limit: u32,
+    ) -> Result<Vec<Deployment>, DeploymentError> {
+        Ok(store::list(self.db.pool(), tenant, model, state, before, limit).await?)
+    }
+
+    /// How far a deployment's devices are.
+    pub(crate) async fn counts(&self, tenant: TenantId, id: DeploymentId) -> Result<DeploymentCounts, DeploymentError> {
+        let reported = store::counts(self.db.pool(), tenant, id).await?;
+        let of = |progress| reported.get(&progress).copied().unwrap_or(0);
+        let mut counts = DeploymentCounts {
+            total: reported.values().sum(),
+            pending: of(Progress::Pending),
+            downloading: of(Progress::Downloading),
+            ready: of(Progress::Ready),
+            failed: of(Progress::Failed),
+            offline: 0,
+        };
+        if counts.pending + counts.downloading == 0 {
+            return Ok(counts);
+        }
+        (counts.pending, counts.downloading) = (0, 0);
+        for (device, progress) in store::unfinished(self.db.pool(), tenant, id).await? {
+            let online = self.fleet.device(tenant, device).await?.is_some_and(|device| device.online);
+            match (online, progress) {
+                (false, _) => counts.offline += 1,
+                (true, Progress::Downloading) => counts.downloading += 1,
+                (true, _) => counts.pending += 1,
+            }
+        }
+        // The rows may have changed between the two looks.
+        counts.total = counts.pending + counts.downloading + counts.ready + counts.failed + counts.offline;
+        Ok(counts)
+    }
+
+    /// The devices of a deployment, by id after `after`.
+    pub(crate) async fn devices(
+        &self,
+        tenant: TenantId,
+        id: DeploymentId,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<DeviceProgress>, DeploymentError> {
+        self.get(tenant, id).await?;
+        let mut devices = Vec::new();
+        for row in store::devices(self.db.pool(), tenant, id, after, limit).await? {
+            let facts = self.fleet.device(tenant, row.device).await?;
+            devices.push(progress(row, facts));
+        }
+        Ok(devices)
+    }
+
+    /// Stops a deployment. Its devices keep the model, or lose it with `remove`. Stopping twice is the same as once; the
+    /// removal may be added later.
+    pub(crate) async fn stop(&self, caller: &Caller, id: DeploymentId, remove: bool) -> Result<Deployment, DeploymentError> {
+        let tenant = caller.tenant;
+        if let State::Superseded { by } = self.get(tenant, id).await?.state {
+            return Err(DeploymentError::Conflict(format!("{id} has been superseded by {by}: stop that one")));
+        }
+        let mut tx = self.db.begin().await?;
+        if store::stop(&mut tx, tenant, id, remove, self.clock.now()).await? {
+            let detail = json!({ "remove": remove });
+            self.activity.record(&mut tx, caller, "deployment.stop", &id.to_string(), detail.clone()).await?;
+            tx.commit().await?;
+            self.events.publish(tenant, "deployment.stopped", &id.to_string(), detail);
+        } else {
+            drop(tx);
+        }
+        // Also when it was stopped before, for the case that the first call died here.
+        self.pokes.add(tenant);
+        self.get(tenant, id).await
+    }
+}
+
+/// What the registry tells people about a hold.
+pub(super) fn holder(id: DeploymentId) -> String {
+    format!("deployment {id}")
+}
+
+fn progress(row: Assignment, facts: Option<DeviceFacts>) -> DeviceProgress {
+    let Standing { progress, step, active_version, error } = row.standing;
+    let online = facts.as_ref().is_some_and(|facts| facts.online);
+    let unfinished = matches!(progress, Progress::Pending | Progress::Downloading);
+    DeviceProgress {
+        device: row.device,
+        name: facts.map(|facts| facts.name).unwrap_or_default(),
+        online,
+        progress: if unfinished && !online { Progress::Offline } else { progress },
+        step,
+        active_version,
+        error,
+        told: row.told,
+        updated: row.updated,
+    }
+}

@@ -1,0 +1,77 @@
+//! What rollouts need of the fleet.
+
+use crate::platform::db::StoreError;
+use aidos_protocol::{
+    DeviceId, ModelName, TenantId,
+    selector::Selector,
+    twin::{DesiredModel, Edit, ModelStatus},
+};
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use std::collections::BTreeMap;
+
+/// What is known of a device without its twin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DeviceFacts {
+    pub(crate) id: DeviceId,
+    pub(crate) name: String,
+    /// Whether it has a session now.
+    pub(crate) online: bool,
+}
+
+/// The parts of a device's intent that rollouts read.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Wanted {
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) models: BTreeMap<ModelName, DesiredModel>,
+}
+
+/// Something happened to a twin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// The device's intent is another one, or the device is new.
+    Intent(TenantId, DeviceId),
+    /// What the device reports of its models is another thing.
+    Models(TenantId, DeviceId),
+    /// Some changes were missed.
+    Missed,
+}
+
+/// Why the fleet did not do it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FleetError {
+    /// The device cannot have it; the text is for people.
+    #[error("{0}")]
+    Refused(String),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The fleet, as rollouts see it. Devices that are unknown, revoked or another tenant's are not there.
+#[async_trait]
+pub(crate) trait Fleet: Send + Sync + 'static {
+    /// One device.
+    async fn device(&self, tenant: TenantId, device: DeviceId) -> Result<Option<DeviceFacts>, FleetError>;
+
+    /// The devices that match, by id after `after`, at most `limit`.
+    async fn matching(
+        &self,
+        tenant: TenantId,
+        selector: &Selector,
+        after: Option<DeviceId>,
+        limit: u32,
+    ) -> Result<Vec<DeviceFacts>, FleetError>;
+
+    /// The device's intent.
+    async fn wanted(&self, tenant: TenantId, device: DeviceId) -> Result<Wanted, FleetError>;
+
+    /// Edits the device's intent; edits that change nothing are fine.
+    async fn edit(&self, tenant: TenantId, device: DeviceId, edits: &[Edit]) -> Result<(), FleetError>;
+
+    /// What the device reports of its models.
+    async fn reported(&self, tenant: TenantId, device: DeviceId) -> Result<BTreeMap<ModelName, ModelStatus>, FleetError>;
+
+    /// Changes from now on.
+    fn changes(&self) -> BoxStream<'static, Change>;
+}
