@@ -1,0 +1,123 @@
+//! One file per noun. Each command: read what was typed, one or two requests, print.
+
+mod activity;
+mod context;
+mod deploy;
+mod device;
+mod key;
+mod model;
+mod predict;
+mod shell;
+mod status;
+mod tenant;
+mod token;
+mod up;
+mod watch;
+
+use crate::args::{Args, Global};
+use crate::client::Client;
+use crate::context as contexts;
+use crate::error::CliError;
+use crate::progress;
+use clap::Subcommand;
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a control plane, one agent and a sample model on this machine
+    Up(up::Up),
+    /// What runs, at a glance
+    Status(status::Status),
+    /// Run a model on this machine's agent, or on another device
+    Predict(predict::Predict),
+    /// Models, versions and aliases
+    #[command(subcommand, visible_alias = "models")]
+    Model(model::Model),
+    /// Put a model version on the devices of a selector
+    Deploy(deploy::Deploy),
+    /// What is deployed where, and how far each device is
+    #[command(subcommand, visible_alias = "deployments")]
+    Deployment(deploy::Deployment),
+    /// Devices
+    #[command(subcommand, visible_alias = "devices")]
+    Device(device::Device),
+    /// Join tokens
+    #[command(subcommand, visible_alias = "tokens")]
+    Token(token::Token),
+    /// API keys
+    #[command(subcommand, visible_alias = "keys")]
+    Key(key::Key),
+    /// Tenants
+    #[command(subcommand, visible_alias = "tenants")]
+    Tenant(tenant::Tenant),
+    /// Who did what to what, from where
+    Activity(activity::Activity),
+    /// Remember a control plane and its key
+    Login(context::Login),
+    /// The control planes that this machine knows
+    #[command(subcommand, visible_alias = "contexts")]
+    Context(context::Context),
+    /// Print a completion script for a shell
+    Completion(shell::Completion),
+    /// Write the manual pages
+    Man(shell::Man),
+}
+
+/// Runs the command that was typed.
+pub async fn run(args: Args) -> Result<(), CliError> {
+    let global = &args.global;
+    progress::set_quiet(global.quiet);
+    match args.command {
+        Command::Up(command) => command.run(global).await,
+        Command::Status(command) => command.run(global).await,
+        Command::Predict(command) => command.run(global).await,
+        Command::Model(command) => command.run(global).await,
+        Command::Deploy(command) => command.run(global).await,
+        Command::Deployment(command) => command.run(global).await,
+        Command::Device(command) => command.run(global).await,
+        Command::Token(command) => command.run(global).await,
+        Command::Key(command) => command.run(global).await,
+        Command::Tenant(command) => command.run(global).await,
+        Command::Activity(command) => command.run(global).await,
+        Command::Login(command) => command.run(global).await,
+        Command::Context(command) => command.run(global),
+        Command::Completion(command) => command.run(),
+        Command::Man(command) => command.run(),
+    }
+}
+
+/// The control plane that this call is for.
+fn client(global: &Global) -> Result<Client, CliError> {
+    Client::new(contexts::resolve(global)?)
+}
+
+/// Reads `key=value` as clap wants it.
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not key=value"))?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// Reads a span such as `90s`, `1h`, `7d` into seconds, as clap wants it.
+fn seconds(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is not a span: write a number and s, m, h or d, such as 1h");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_take_a_unit_and_refuse_anything_else() {
+        assert_eq!((seconds("90"), seconds("1h"), seconds("7d")), (Ok(90), Ok(3_600), Ok(604_800)));
+        assert!(seconds("h").is_err() && seconds("1w").is_err() && seconds("99999999999999999999d").is_err());
+    }
+}
