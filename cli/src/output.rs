@@ -44,7 +44,7 @@ pub(crate) fn list<R: Row>(format: Format, rows: &[R]) -> Result<(), CliError> {
         Format::Table | Format::Wide => {
             let columns = if format == Format::Wide { R::COLUMNS.len() } else { R::NARROW };
             let mut table = Table::new();
-            table.load_preset(presets::NOTHING).set_header(&R::COLUMNS[..columns]);
+            table.load_style(presets::NOTHING).set_header(&R::COLUMNS[..columns]);
             // Piped output is not wrapped to a width that nobody has.
             let arrangement =
                 if std::io::stdout().is_terminal() { ContentArrangement::Dynamic } else { ContentArrangement::Disabled };

@@ -12,7 +12,6 @@ use aidos_protocol::api::commands::{CommandKind, CommandState, CommandView, Crea
 use aidos_protocol::api::devices::{DeviceDetail, DeviceModel, DeviceState, DeviceView, PatchDevice};
 use aidos_protocol::api::telemetry::{MetricView, TelemetryOverview};
 use aidos_protocol::selector::Selector;
-use aidos_protocol::time::Micros;
 use clap::{Args, Subcommand};
 use reqwest::Method;
 
@@ -240,7 +239,7 @@ fn describe(detail: &DeviceDetail) -> String {
     let device = &detail.device;
     let or_dash = |text: Option<String>| text.filter(|t| !t.is_empty()).unwrap_or_else(|| "-".into());
     let inventory = detail.inventory.as_ref();
-    let link = detail.link.as_ref().map(|l| format!("{} for {}", l.transport, output::age(Micros(l.since_us))));
+    let link = detail.link.as_ref().map(|l| format!("{} for {}", l.transport, output::age(l.since_us)));
     let seen = device.last_seen_at.map_or("never seen".into(), |at| format!("seen {} ago", output::age(at)));
     let notes = detail.notes.iter().map(|(k, v)| format!("{k}: {v}")).collect::<Vec<_>>().join("; ");
     output::pairs(&[
