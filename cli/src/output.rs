@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 
 /// `-o`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// Columns.
     #[default]
     Table,

@@ -154,13 +154,14 @@ fn describe(d: &DeploymentView) -> String {
                 c.ready, c.downloading, c.pending, c.failed, c.offline, c.total
             ),
         ),
-        ("created", format!("{} by {}", output::time(d.created), d.created_by)),
+        ("created", format!("{} by {}", output::time(d.created_at), d.created_by)),
     ])
 }
 
 fn state(state: DeploymentState) -> &'static str {
     match state {
         DeploymentState::Active => "active",
+        DeploymentState::Superseded => "superseded",
         DeploymentState::Stopped => "stopped",
     }
 }
@@ -177,7 +178,7 @@ impl Row for DeploymentView {
             format!("{}/{}", self.counts.ready, self.counts.total),
             self.counts.failed.to_string(),
             self.counts.offline.to_string(),
-            output::age(self.created),
+            output::age(self.created_at),
             self.created_by.clone(),
         ]
     }
@@ -196,7 +197,7 @@ impl Row for DeploymentDeviceView {
             self.step.clone().unwrap_or_else(|| format!("{:?}", self.progress).to_lowercase()),
             self.active_version.map_or("-".into(), |v| v.to_string()),
             if self.online { "yes" } else { "no" }.into(),
-            output::age(self.updated),
+            output::age(self.updated_at),
             self.error.clone().unwrap_or_default(),
         ]
     }

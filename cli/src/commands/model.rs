@@ -205,7 +205,7 @@ fn describe(version: &ModelVersionView) -> String {
         ("operators", ops.join(", ")),
         ("producer", version.facts.producer.clone()),
         ("aliases", version.aliases.join(", ")),
-        ("created", format!("{} by {}", output::time(version.created), version.created_by)),
+        ("created", format!("{} by {}", output::time(version.created_at), version.created_by)),
     ])
 }
 
@@ -226,7 +226,7 @@ impl Row for ModelView {
             self.aliases.iter().map(|(a, v)| format!("{a}={v}")).collect::<Vec<_>>().join(","),
             self.description.clone(),
             output::labels(&self.labels),
-            output::age(self.updated),
+            output::age(self.updated_at),
         ]
     }
     fn name(&self) -> String {
@@ -243,7 +243,7 @@ impl Row for ModelVersionView {
             output::bytes(self.size),
             self.facts.parameters.to_string(),
             self.aliases.join(","),
-            output::age(self.created),
+            output::age(self.created_at),
             self.created_by.clone(),
             self.digest.to_string(),
         ]
