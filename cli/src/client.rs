@@ -40,8 +40,9 @@ impl Client {
     pub(crate) fn new(context: Context) -> Result<Self, CliError> {
         let mut builder = reqwest::Client::builder().connect_timeout(Duration::from_secs(10)).user_agent("aidos");
         if let Some(pem) = &context.ca_pem {
-            let ca = reqwest::Certificate::from_pem(pem.as_bytes())
-                .map_err(|e| CliError::failed(format!("the CA certificate is not valid: {e}"), "log in again with the right one"))?;
+            let ca = reqwest::Certificate::from_pem(pem.as_bytes()).map_err(|e| {
+                CliError::failed(format!("the CA certificate is not valid: {e}"), "log in again with the right one")
+            })?;
             builder = builder.tls_certs_merge([ca]);
         }
         let http = builder.build().map_err(anyhow::Error::from)?;

@@ -60,7 +60,10 @@ pub(crate) async fn upload(client: &Client, path: &Path) -> Result<Digest, CliEr
                 offset = client.get::<UploadView>(&format!("uploads/{id}")).await?.offset;
             }
             Err(error) => {
-                return Err(CliError::failed(format!("the upload stopped at {offset} of {size} bytes: {error}"), "run it again: it resumes"));
+                return Err(CliError::failed(
+                    format!("the upload stopped at {offset} of {size} bytes: {error}"),
+                    "run it again: it resumes",
+                ));
             }
         }
     }

@@ -77,7 +77,8 @@ impl Deploy {
             return output::list(global.output, &plan.devices);
         }
         let deployment: DeploymentView = client.post("deployments", &body).await?;
-        let deployment = if self.wait { wait(&client, deployment.id, Duration::from_secs(self.timeout)).await? } else { deployment };
+        let deployment =
+            if self.wait { wait(&client, deployment.id, Duration::from_secs(self.timeout)).await? } else { deployment };
         output::one(global.output, &deployment, || describe(&deployment))
     }
 }
@@ -90,7 +91,10 @@ pub(super) async fn wait(client: &Client, id: DeploymentId, limit: Duration) -> 
         let counts = deployment.counts;
         if counts.failed > 0 {
             return Err(CliError::failed(
-                format!("{} of {} devices could not take {}@{}", counts.failed, counts.total, deployment.model, deployment.version),
+                format!(
+                    "{} of {} devices could not take {}@{}",
+                    counts.failed, counts.total, deployment.model, deployment.version
+                ),
                 format!("see why with `aidos deployment show {id}`"),
             ));
         }
@@ -114,7 +118,8 @@ impl Deployment {
         let client = client(global)?;
         match self {
             Deployment::List(flags) => {
-                watch(flags, async || output::list(global.output, &client.list::<DeploymentView>("deployments", &[]).await?)).await
+                watch(flags, async || output::list(global.output, &client.list::<DeploymentView>("deployments", &[]).await?))
+                    .await
             }
             Deployment::Show { id, watch: flags } => {
                 watch(flags, async || {
@@ -167,7 +172,8 @@ fn state(state: DeploymentState) -> &'static str {
 }
 
 impl Row for DeploymentView {
-    const COLUMNS: &'static [&'static str] = &["ID", "MODEL", "SELECTOR", "STATE", "READY", "FAILED", "OFFLINE", "AGE", "CREATED BY"];
+    const COLUMNS: &'static [&'static str] =
+        &["ID", "MODEL", "SELECTOR", "STATE", "READY", "FAILED", "OFFLINE", "AGE", "CREATED BY"];
     const NARROW: usize = 8;
     fn cells(&self) -> Vec<String> {
         vec![

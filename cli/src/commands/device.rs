@@ -211,7 +211,10 @@ async fn send(client: &Client, global: &Global, target: Target, command: CreateC
         CommandState::Ok | CommandState::Queued | CommandState::Delivered => {}
         CommandState::Expired => return Err(CliError::Timeout(format!("{} expired before the device answered", sent.id))),
         state => {
-            return Err(CliError::Failed { message: format!("{}: {state}: {}", sent.id, output::printable(&sent.message)), hint: None });
+            return Err(CliError::Failed {
+                message: format!("{}: {state}: {}", sent.id, output::printable(&sent.message)),
+                hint: None,
+            });
         }
     }
     output::one(global.output, &sent, || match &sent.result {

@@ -9,7 +9,9 @@ use crate::progress::say;
 use crate::transfer;
 use aidos_optimizer::onnx::{self, Limits};
 use aidos_protocol::ModelName;
-use aidos_protocol::api::models::{CreateModel, CreateVersion, ModelRef, ModelVersionView, ModelView, PutAlias, TensorFacts, Which};
+use aidos_protocol::api::models::{
+    CreateModel, CreateVersion, ModelRef, ModelVersionView, ModelView, PutAlias, TensorFacts, Which,
+};
 use aidos_protocol::manifest::Manifest;
 use clap::Subcommand;
 use reqwest::{Method, StatusCode};
@@ -134,8 +136,12 @@ pub(super) async fn register(
 ) -> Result<ModelVersionView, CliError> {
     let digest = transfer::upload(client, file).await?;
     let description = manifest.as_ref().and_then(|m| m.description.clone()).unwrap_or_default();
-    let create =
-        CreateModel { name: name.clone(), description, labels: labels.into_iter().collect(), card: card.clone().unwrap_or_default() };
+    let create = CreateModel {
+        name: name.clone(),
+        description,
+        labels: labels.into_iter().collect(),
+        card: card.clone().unwrap_or_default(),
+    };
     let request = client.request(Method::POST, "models").json(&create);
     let response = request.send().await.map_err(anyhow::Error::from)?;
     // A model that is there already gets the next version.
@@ -164,7 +170,10 @@ pub(super) async fn version(client: &Client, text: &str) -> Result<ModelVersionV
                 _ => model.latest_version,
             };
             found.ok_or_else(|| {
-                CliError::failed(format!("`{text}` names no version"), format!("see what there is with `aidos model show {name}`"))
+                CliError::failed(
+                    format!("`{text}` names no version"),
+                    format!("see what there is with `aidos model show {name}`"),
+                )
             })?
         }
     };
@@ -211,7 +220,8 @@ fn describe(version: &ModelVersionView) -> String {
 
 /// `image: FP32[N, 1, 28, 28]`; symbols longer than a name (some exporters write whole expressions) are cut.
 fn tensor(facts: &TensorFacts) -> String {
-    let dim = |d: &String| if d.chars().count() > 24 { format!("{}…", d.chars().take(23).collect::<String>()) } else { d.clone() };
+    let dim =
+        |d: &String| if d.chars().count() > 24 { format!("{}…", d.chars().take(23).collect::<String>()) } else { d.clone() };
     let shape = facts.shape.as_ref().map_or("…".into(), |dims| dims.iter().map(dim).collect::<Vec<_>>().join(", "));
     format!("{}: {}[{shape}]", facts.name, facts.dtype)
 }

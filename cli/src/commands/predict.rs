@@ -122,7 +122,10 @@ async fn send(url: &str, request: reqwest::RequestBuilder) -> Result<reqwest::Re
         if e.is_timeout() {
             return CliError::Timeout(format!("the agent at {url} did not answer within {}s", TIMEOUT.as_secs()));
         }
-        CliError::failed(format!("no agent answers at {url}"), "start one with `aidos up` or `aidos-agent run`, or ask a --device")
+        CliError::failed(
+            format!("no agent answers at {url}"),
+            "start one with `aidos up` or `aidos-agent run`, or ask a --device",
+        )
     })?;
     if response.status().is_success() {
         return Ok(response);
@@ -131,7 +134,9 @@ async fn send(url: &str, request: reqwest::RequestBuilder) -> Result<reqwest::Re
     let body = response.bytes().await.unwrap_or_default();
     let message = serde_json::from_slice::<ErrorBody>(&body).map_or_else(|_| status.to_string(), |e| e.error);
     let hint = match status {
-        StatusCode::NOT_FOUND => Some("deploy it here first: `aidos deploy <model> --to <selector>`; `aidos status` shows what runs"),
+        StatusCode::NOT_FOUND => {
+            Some("deploy it here first: `aidos deploy <model> --to <selector>`; `aidos status` shows what runs")
+        }
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Some("the model is busy: try again in a moment"),
         _ => None,
     };

@@ -25,7 +25,8 @@ pub(super) fn tensor(file: &[u8], declared: &ImageInput) -> Result<Tensor, CliEr
         Color::Rgb => picture.channel_planes([0, 1, 2]),
         Color::Bgr => picture.channel_planes([2, 1, 0]),
     };
-    if declared.invert == Invert::Always || declared.invert == Invert::Auto && light_background(&planes[..pixels], picture.width) {
+    if declared.invert == Invert::Always || declared.invert == Invert::Auto && light_background(&planes[..pixels], picture.width)
+    {
         planes.iter_mut().for_each(|v| *v = 255.0 - *v);
     }
     for (channel, plane) in planes.chunks_exact_mut(pixels).enumerate() {
@@ -37,7 +38,8 @@ pub(super) fn tensor(file: &[u8], declared: &ImageInput) -> Result<Tensor, CliEr
     let (shape, values) = match declared.layout {
         Layout::Nchw => (vec![1, channels, height, width], planes),
         Layout::Nhwc => {
-            let interleaved = (0..pixels).flat_map(|i| (0..channels).map(move |c| (c, i))).map(|(c, i)| planes[c * pixels + i]).collect();
+            let interleaved =
+                (0..pixels).flat_map(|i| (0..channels).map(move |c| (c, i))).map(|(c, i)| planes[c * pixels + i]).collect();
             (vec![1, height, width, channels], interleaved)
         }
     };

@@ -66,7 +66,9 @@ fn bytes(file: &str) -> Result<Vec<u8>, CliError> {
         std::fs::File::open(file).map_err(fail)?.take(MAX_INPUT_BYTES + 1).read_to_end(&mut bytes).map_err(fail)?;
     }
     if bytes.len() as u64 > MAX_INPUT_BYTES {
-        return Err(CliError::Usage(format!("{file} has more than {MAX_INPUT_BYTES} bytes, which no inference request may have")));
+        return Err(CliError::Usage(format!(
+            "{file} has more than {MAX_INPUT_BYTES} bytes, which no inference request may have"
+        )));
     }
     Ok(bytes)
 }
