@@ -34,6 +34,11 @@ impl IntoResponseParts for ETag {
 pub(crate) struct IfMatch(Option<Vec<String>>);
 
 impl IfMatch {
+    /// Whether the caller said which state they saw.
+    pub(crate) fn is_given(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Fails with 412 unless the caller saw the state `current`, or any by `*`, or does not care.
     pub(crate) fn check(&self, current: &ETag) -> Result<(), ApiError> {
         match &self.0 {

@@ -1,0 +1,92 @@
+//! Finding and naming devices, on both databases.
+
+use super::listing::RenameError;
+use super::listing_store::{DeviceFilter, Place};
+use super::test_fleet::Fleet;
+use crate::platform::db::Db;
+use crate::platform::testing::both_stores;
+use aidos_protocol::api::devices::{DeviceSort, DeviceState};
+use std::time::Duration;
+
+both_stores!(
+    devices_are_found_by_labels_state_and_text,
+    every_order_walks_all_devices_once_page_by_page,
+    a_name_is_changed_only_in_the_state_that_was_seen,
+);
+
+async fn names(fleet: &Fleet, filter: DeviceFilter) -> Vec<String> {
+    let rows = fleet.devices.list(fleet.ours.tenant, &filter, DeviceSort::Name, None, 100).await.unwrap();
+    rows.into_iter().map(|row| row.name).collect()
+}
+
+async fn devices_are_found_by_labels_state_and_text(db: Db) {
+    let fleet = Fleet::new(db).await;
+    let a = fleet.device(&fleet.ours, "Alpha_1", &[("site", "lab"), ("gpu", "none")]).await;
+    let b = fleet.device(&fleet.ours, "beta", &[("site", "lab"), ("gpu", "h200")]).await;
+    fleet.device(&fleet.ours, "gamma", &[]).await;
+    fleet.device(&fleet.theirs, "alpha", &[("site", "lab")]).await;
+    fleet.online(&fleet.ours, a).await;
+    fleet.devices.revoke(&fleet.ours, b).await.unwrap();
+    let by = |selector: &str| DeviceFilter { selector: selector.parse().unwrap(), ..Default::default() };
+    assert_eq!(names(&fleet, by("site=lab")).await, ["Alpha_1", "beta"]);
+    assert_eq!(names(&fleet, by("site=lab,gpu!=none")).await, ["beta"]);
+    assert_eq!(names(&fleet, by("!site")).await, ["gamma"]);
+    let state = |state| DeviceFilter { state: Some(state), ..by("*") };
+    assert_eq!(names(&fleet, state(DeviceState::Online)).await, ["Alpha_1"]);
+    assert_eq!(names(&fleet, state(DeviceState::Offline)).await, ["gamma"]);
+    assert_eq!(names(&fleet, state(DeviceState::Revoked)).await, ["beta"]);
+    let text = |text: &str| DeviceFilter { text: Some(text.into()), ..Default::default() };
+    assert_eq!(names(&fleet, text("ALPHA_")).await, ["Alpha_1"]);
+    assert_eq!(names(&fleet, text("%")).await, Vec::<String>::new());
+    assert_eq!(names(&fleet, text("h200")).await, ["beta"]);
+    assert_eq!(names(&fleet, text(&b.to_string())).await, ["beta"]);
+    assert_eq!(names(&fleet, text("192.0.2.7")).await, ["Alpha_1"]);
+    let all = DeviceFilter { selector: "site=lab".parse().unwrap(), state: Some(DeviceState::Online), text: Some("1".into()) };
+    assert_eq!(names(&fleet, all).await, ["Alpha_1"]);
+    let labels = fleet.devices.labels(fleet.ours.tenant, &[a, b]).await.unwrap();
+    assert_eq!(labels[&a]["gpu"], "none");
+    assert!(fleet.devices.labels(fleet.theirs.tenant, &[a]).await.unwrap().is_empty());
+}
+
+async fn every_order_walks_all_devices_once_page_by_page(db: Db) {
+    let fleet = Fleet::new(db).await;
+    for name in ["b", "a", "b", "c", "a"] {
+        let device = fleet.device(&fleet.ours, name, &[]).await;
+        if name == "b" {
+            fleet.online(&fleet.ours, device).await;
+        }
+        fleet.clock.advance(Duration::from_secs(1));
+    }
+    for sort in [DeviceSort::Name, DeviceSort::Newest, DeviceSort::LastSeen] {
+        let list = async |after: Option<Place>, limit| {
+            fleet.devices.list(fleet.ours.tenant, &DeviceFilter::default(), sort, after.as_ref(), limit).await.unwrap()
+        };
+        let whole = list(None, 100).await;
+        assert_eq!(whole.len(), 5);
+        let mut walked = list(None, 2).await;
+        loop {
+            let place = Place::of(walked.last().unwrap(), sort);
+            assert_eq!(place.sort(), sort);
+            let next = list(Some(place), 2).await;
+            if next.is_empty() {
+                break;
+            }
+            walked.extend(next);
+        }
+        assert_eq!(walked, whole, "{sort:?}");
+    }
+    let newest = fleet.devices.list(fleet.ours.tenant, &DeviceFilter::default(), DeviceSort::LastSeen, None, 2).await.unwrap();
+    assert_eq!(newest.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["b", "b"]);
+}
+
+async fn a_name_is_changed_only_in_the_state_that_was_seen(db: Db) {
+    let fleet = Fleet::new(db).await;
+    let device = fleet.device(&fleet.ours, "old", &[]).await;
+    fleet.devices.rename(&fleet.ours, device, "new", 1).await.unwrap();
+    let stale = fleet.devices.rename(&fleet.ours, device, "newer", 1).await;
+    assert!(matches!(stale, Err(RenameError::Stale)));
+    assert!(fleet.devices.rename(&fleet.theirs, device, "stolen", 2).await.is_err());
+    let row = fleet.devices.get(fleet.ours.tenant, device).await.unwrap();
+    assert_eq!((row.name.as_str(), row.revision), ("new", 2));
+    assert_eq!(fleet.actions(&fleet.ours, device).await, ["device.rename"]);
+}
