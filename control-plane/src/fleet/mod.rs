@@ -4,13 +4,17 @@
 //! any frame says who a device is. This room must never read another room's tables nor import the registry; what it needs
 //! from there comes through [`ports`].
 
+mod announcements;
 mod api;
 mod attempts;
+mod command_request;
 mod commands;
 mod commands_store;
 mod devices;
 mod enrol;
 mod join_api;
+mod listing;
+mod listing_store;
 mod live;
 mod mqtt;
 mod peer;
@@ -24,6 +28,7 @@ mod sessions;
 mod store;
 mod telemetry;
 mod telemetry_store;
+mod thinning;
 mod tokens;
 mod tokens_store;
 mod twins;
@@ -31,17 +36,29 @@ mod twins_store;
 mod views;
 
 #[cfg(test)]
+mod commands_tests;
+#[cfg(test)]
 mod join_tests;
 #[cfg(test)]
 mod link_tests;
 #[cfg(test)]
+mod listing_tests;
+#[cfg(test)]
 mod raw_link;
+#[cfg(test)]
+mod telemetry_tests;
+#[cfg(test)]
+mod test_fleet;
 #[cfg(test)]
 mod testing;
 
+pub(crate) use announcements::announce_twins;
+pub(crate) use api::{ApiState, router};
+pub(crate) use commands::Commands;
 pub(crate) use devices::{Denied, Devices};
 pub(crate) use enrol::Enrolment;
 pub(crate) use join_api::router as join_router;
+pub(crate) use listing_store::{DeviceFilter, Place};
 pub(crate) use live::Live;
 pub(crate) use mqtt::{Broker, BrokerAddress, BrokerError, BrokerSettings, MqttError, MqttListener, MqttSettings};
 pub(crate) use ports::{ArtifactSource, CommandQueue, IntentPosition, TelemetrySink, TwinFault, TwinPosition, TwinSource};
@@ -49,4 +66,6 @@ pub(crate) use quic::{Quic, QuicError, QuicSettings};
 pub(crate) use renew::Renewal;
 pub(crate) use sessions::{SessionPorts, SessionSettings, Sessions};
 pub(crate) use store::{DeviceKey, DeviceRow};
+pub(crate) use telemetry::{Retention, Telemetry};
 pub(crate) use tokens::Tokens;
+pub(crate) use twins::{TwinError, Twins, What};
