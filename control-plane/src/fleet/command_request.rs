@@ -223,7 +223,10 @@ mod tests {
         let model = Some("digits".parse().unwrap());
         let infer = CreateCommand { model, ..CreateCommand::new(CommandKind::Infer) };
         assert_eq!(refused(&infer), "request");
-        assert_eq!(refused(&CreateCommand { model_version: Some(0), request: Some(serde_json::json!({})), ..infer }), "model_version");
+        assert_eq!(
+            refused(&CreateCommand { model_version: Some(0), request: Some(serde_json::json!({})), ..infer }),
+            "model_version"
+        );
     }
 
     #[test]
@@ -236,7 +239,9 @@ mod tests {
             timeout_s: 5,
         };
         let request = Request::infer(&call, OfflinePolicy::Fail).unwrap();
-        assert!(matches!(request.frame(CommandId::new(1), Micros(0)), Err(RequestError::TooLarge { is }) if is > frame::MAX_FRAME_BYTES));
+        assert!(
+            matches!(request.frame(CommandId::new(1), Micros(0)), Err(RequestError::TooLarge { is }) if is > frame::MAX_FRAME_BYTES)
+        );
         let call = InferCall { header_length: u64::MAX, ..call };
         assert!(Request::infer(&call, OfflinePolicy::Fail).is_err());
     }

@@ -207,12 +207,7 @@ impl Commands {
     }
 
     /// What a command brought back; `None` when that is nothing yet, or nothing at all.
-    pub(crate) async fn payload(
-        &self,
-        tenant: TenantId,
-        device: DeviceId,
-        id: CommandId,
-    ) -> Result<Option<Payload>, StoreError> {
+    pub(crate) async fn payload(&self, tenant: TenantId, device: DeviceId, id: CommandId) -> Result<Option<Payload>, StoreError> {
         store::payload(self.db.pool(), tenant, device, id).await
     }
 
@@ -272,12 +267,7 @@ impl Commands {
     }
 
     /// Asks a model on an online device and waits for its answer.
-    pub(crate) async fn infer(
-        &self,
-        caller: &Caller,
-        device: DeviceId,
-        call: &InferCall,
-    ) -> Result<InferOutcome, CommandError> {
+    pub(crate) async fn infer(&self, caller: &Caller, device: DeviceId, call: &InferCall) -> Result<InferOutcome, CommandError> {
         let Ok(_place) = self.waits.try_acquire() else { return Err(CommandError::Busy) };
         let request = Request::infer(call, OfflinePolicy::Fail)?;
         let row = self.give(caller, device, &request, None).await?;
@@ -374,9 +364,7 @@ fn take_limit(now: Micros) -> Micros {
 /// How a command ends by itself.
 fn end_of(row: &CommandRow, now: Micros) -> (CommandState, &'static str) {
     match row.state {
-        CommandState::Queued if row.expires > now => {
-            (CommandState::Failed, "the device went offline before it took the command")
-        }
+        CommandState::Queued if row.expires > now => (CommandState::Failed, "the device went offline before it took the command"),
         CommandState::Queued => (CommandState::Expired, "the device did not come online in time; nothing was done"),
         _ => (CommandState::Expired, "the device took the command and did not answer in time; it may have done it"),
     }
@@ -394,7 +382,8 @@ fn payload_of(result: &mut frame::CommandResult) -> Option<Payload> {
     }
     let content_type = std::mem::take(&mut result.content_type);
     // It becomes a header of an HTTP answer.
-    let valid = (1..=MAX_CONTENT_TYPE_BYTES).contains(&content_type.len()) && content_type.bytes().all(|b| (0x20..0x7f).contains(&b));
+    let valid =
+        (1..=MAX_CONTENT_TYPE_BYTES).contains(&content_type.len()) && content_type.bytes().all(|b| (0x20..0x7f).contains(&b));
     let length = u64::try_from(result.payload.len()).unwrap_or(u64::MAX);
     Some(Payload {
         content_type: if valid { content_type } else { UNKNOWN_TYPE.to_owned() },

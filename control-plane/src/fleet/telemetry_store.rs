@@ -126,13 +126,12 @@ pub(super) async fn newest(pool: &AnyPool, tenant: TenantId, device: DeviceId) -
 }
 
 pub(super) async fn oldest_time(pool: &AnyPool, tenant: TenantId, device: DeviceId) -> Result<Option<Micros>, StoreError> {
-    let row = sqlx::query::<Any>(
-        "SELECT time_us FROM telemetry WHERE tenant_id = $1 AND device_id = $2 ORDER BY time_us LIMIT 1",
-    )
-    .bind(tenant.to_string())
-    .bind(device.to_string())
-    .fetch_optional(pool)
-    .await?;
+    let row =
+        sqlx::query::<Any>("SELECT time_us FROM telemetry WHERE tenant_id = $1 AND device_id = $2 ORDER BY time_us LIMIT 1")
+            .bind(tenant.to_string())
+            .bind(device.to_string())
+            .fetch_optional(pool)
+            .await?;
     Ok(row.map(|row| row.try_get("time_us").map(Micros)).transpose()?)
 }
 
@@ -180,13 +179,12 @@ pub(super) async fn has_schema(
     device: DeviceId,
     schema: &str,
 ) -> Result<bool, StoreError> {
-    let row =
-        sqlx::query::<Any>("SELECT id FROM telemetry_schemas WHERE tenant_id = $1 AND device_id = $2 AND id = $3")
-            .bind(tenant.to_string())
-            .bind(device.to_string())
-            .bind(schema.to_owned())
-            .fetch_optional(tx)
-            .await?;
+    let row = sqlx::query::<Any>("SELECT id FROM telemetry_schemas WHERE tenant_id = $1 AND device_id = $2 AND id = $3")
+        .bind(tenant.to_string())
+        .bind(device.to_string())
+        .bind(schema.to_owned())
+        .fetch_optional(tx)
+        .await?;
     Ok(row.is_some())
 }
 
@@ -305,12 +303,7 @@ pub(super) async fn devices(
 }
 
 /// The sequence number from which on a device has `keep` samples; `None` when it has no more than those.
-pub(super) async fn first_kept(
-    pool: &AnyPool,
-    tenant: TenantId,
-    device: DeviceId,
-    keep: i64,
-) -> Result<Option<i64>, StoreError> {
+pub(super) async fn first_kept(pool: &AnyPool, tenant: TenantId, device: DeviceId, keep: i64) -> Result<Option<i64>, StoreError> {
     let row = sqlx::query::<Any>(
         "SELECT seq FROM telemetry WHERE tenant_id = $1 AND device_id = $2 ORDER BY seq DESC LIMIT 2 OFFSET $3",
     )

@@ -104,8 +104,12 @@ pub(super) fn differences(intent: &IntentView, heads: &[String], status: &Status
         differences.push(Difference {
             path: path::INTENT.to_owned(),
             desired: Some(position(intent.epoch, heads)),
-            reason: if applied.is_some() { "the device has not applied the newest edits" } else { "the device has not reported yet" }
-                .to_owned(),
+            reason: if applied.is_some() {
+                "the device has not applied the newest edits"
+            } else {
+                "the device has not reported yet"
+            }
+            .to_owned(),
             reported: applied.map(|applied| position(applied.epoch, &applied.heads)),
         });
     }
