@@ -132,17 +132,16 @@ impl Deployments {
         let (mut matching, mut first, mut after) = (0, Vec::new(), None);
         loop {
             let page = self.fleet.matching(tenant, &selector, after, PAGE).await?;
-            matching += page.len() as u64;
-            after = page.last().map(|device| device.id);
-            let more = page.len() == PAGE as usize;
-            for device in page {
+            matching += page.devices.len() as u64;
+            after = page.next;
+            for device in page.devices {
                 if first.len() == show {
                     break;
                 }
                 let wanted = self.fleet.wanted(tenant, device.id).await?;
                 first.push((device, wanted.models.get(&version.name).map(|desired| desired.version)));
             }
-            if !more {
+            if after.is_none() {
                 return Ok(Plan { version, selector, matching, first });
             }
         }

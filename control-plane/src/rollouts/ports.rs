@@ -19,6 +19,14 @@ pub(crate) struct DeviceFacts {
     pub(crate) online: bool,
 }
 
+/// Some devices, in an order of the fleet's own.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct DevicePage {
+    pub(crate) devices: Vec<DeviceFacts>,
+    /// Where to go on; `None` at the end.
+    pub(crate) next: Option<DeviceId>,
+}
+
 /// The parts of a device's intent that rollouts read.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Wanted {
@@ -29,10 +37,10 @@ pub(crate) struct Wanted {
 /// Something happened to a twin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// The device's intent is another one, or the device is new.
+    /// The device's intent is another one.
     Intent(TenantId, DeviceId),
-    /// What the device reports of its models is another thing.
-    Models(TenantId, DeviceId),
+    /// What the device reports of its models is another thing, or the device is new.
+    Report(TenantId, DeviceId),
     /// Some changes were missed.
     Missed,
 }
@@ -54,14 +62,14 @@ pub(crate) trait Fleet: Send + Sync + 'static {
     /// One device.
     async fn device(&self, tenant: TenantId, device: DeviceId) -> Result<Option<DeviceFacts>, FleetError>;
 
-    /// The devices that match, by id after `after`, at most `limit`.
+    /// The devices that match, after the `next` of the page before, at most `limit`.
     async fn matching(
         &self,
         tenant: TenantId,
         selector: &Selector,
         after: Option<DeviceId>,
         limit: u32,
-    ) -> Result<Vec<DeviceFacts>, FleetError>;
+    ) -> Result<DevicePage, FleetError>;
 
     /// The device's intent.
     async fn wanted(&self, tenant: TenantId, device: DeviceId) -> Result<Wanted, FleetError>;

@@ -56,7 +56,7 @@ impl Work {
     fn add(&mut self, change: Change) {
         match change {
             Change::Intent(tenant, device) => _ = self.devices.insert((tenant, device)),
-            Change::Models(tenant, device) => _ = self.reports.insert((tenant, device)),
+            Change::Report(tenant, device) => _ = self.reports.insert((tenant, device)),
             Change::Missed => self.everything = true,
         }
     }
@@ -129,11 +129,13 @@ impl Reconciler {
                 tracing::warn!(%tenant, %error, "deployments could not be compared; trying again in a minute");
             }
         }
-        for (tenant, device) in work.reports.difference(&work.devices) {
-            if let Err(error) = self.report(*tenant, *device).await {
-                tracing::warn!(%tenant, %device, %error, "progress could not be recorded; it is read again in a minute");
-            }
-        }
+        stream::iter(work.reports.difference(&work.devices))
+            .for_each_concurrent(AT_ONCE, |(tenant, device)| async move {
+                if let Err(error) = self.report(*tenant, *device).await {
+                    tracing::warn!(%tenant, %device, %error, "progress could not be recorded; it is read again within the hour");
+                }
+            })
+            .await;
     }
 
     /// Compares what a tenant's devices were told with what follows from its deployments, and judges those that differ, or
@@ -146,10 +148,9 @@ impl Reconciler {
             let mut after = None;
             loop {
                 let page = d.fleet.matching(tenant, &deployment.selector, after, PAGE).await?;
-                after = page.last().map(|device| device.id);
-                let more = page.len() == PAGE as usize;
-                due.extend(page.into_iter().map(|device| ((device.id, deployment.model.clone()), deployment.id)));
-                if !more {
+                after = page.next;
+                due.extend(page.devices.into_iter().map(|device| ((device.id, deployment.model.clone()), deployment.id)));
+                if after.is_none() {
                     break;
                 }
             }
@@ -229,6 +230,10 @@ impl Reconciler {
     /// The device reported something about its models: its progress may be another one.
     async fn report(&self, tenant: TenantId, device: DeviceId) -> Result<(), DeploymentError> {
         let rows = store::assignments(self.deployments.db.pool(), tenant, device).await?;
+        if rows.is_empty() {
+            // It was never told anything, so it may be new.
+            return self.judge(&self.known(tenant).await?, device).await;
+        }
         let told = rows.iter().filter(|row| !row.standing.is_untold());
         let governed = told.map(|row| (row.model.clone(), row.deployment)).collect();
         self.record(tenant, device, &governed, &rows, None).await

@@ -1,6 +1,6 @@
 //! Deployments on both stores, on a fleet of twins in memory.
 
-use super::ports::{Change, DeviceFacts, Fleet, FleetError, Wanted};
+use super::ports::{Change, DeviceFacts, DevicePage, Fleet, FleetError, Wanted};
 use super::{DeploymentError, Deployments, Reconciler};
 use crate::platform::db::Db;
 use crate::platform::http::Events;
@@ -57,7 +57,7 @@ impl Memory {
         let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let wanted = Wanted { labels, ..Wanted::default() };
         twins.insert((tenant, id), Twin { name: name.into(), online: true, wanted, ..Twin::default() });
-        let _ = self.changes.send(Change::Intent(tenant, id));
+        let _ = self.changes.send(Change::Report(tenant, id));
         id
     }
     fn change(&self, tenant: TenantId, device: DeviceId, change: impl FnOnce(&mut Twin)) {
@@ -78,7 +78,7 @@ impl Memory {
             };
             twin.reported = twin.wanted.models.iter().map(ready).collect();
         });
-        let _ = self.changes.send(Change::Models(tenant, device));
+        let _ = self.changes.send(Change::Report(tenant, device));
     }
     fn versions(&self, tenant: TenantId, device: DeviceId) -> Vec<(String, u64)> {
         let twins = self.twins.lock().unwrap();
@@ -101,13 +101,15 @@ impl Fleet for Handle {
         selector: &Selector,
         after: Option<DeviceId>,
         limit: u32,
-    ) -> Result<Vec<DeviceFacts>, FleetError> {
+    ) -> Result<DevicePage, FleetError> {
         let twins = self.0.twins.lock().unwrap();
         let of = twins.iter().filter(|((t, id), twin)| {
             *t == tenant && after.is_none_or(|after| *id > after) && selector.matches(&twin.wanted.labels)
         });
         let facts = of.map(|((_, id), twin)| DeviceFacts { id: *id, name: twin.name.clone(), online: twin.online });
-        Ok(facts.take(limit as usize).collect())
+        let devices: Vec<_> = facts.take(limit as usize).collect();
+        let next = devices.last().filter(|_| devices.len() == limit as usize).map(|device| device.id);
+        Ok(DevicePage { devices, next })
     }
     async fn wanted(&self, tenant: TenantId, device: DeviceId) -> Result<Wanted, FleetError> {
         Ok(self.0.twins.lock().unwrap()[&(tenant, device)].wanted.clone())
