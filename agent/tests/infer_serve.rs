@@ -3,10 +3,13 @@
 mod golden;
 
 use aidos_agent::{
-    infer::{Models, Settings},
+    infer::{Engine, Limits, LoadError, Models, Port, Program, Run, RunError, Settings, Signature},
     serve::{ServeContext, router, run},
 };
-use aidos_protocol::oip::{HEADER_LENGTH, InferRequest, InferResponse, Parameters};
+use aidos_protocol::{
+    manifest::Manifest,
+    oip::{DataType, HEADER_LENGTH, InferRequest, InferResponse, Parameters, Tensor},
+};
 use axum::{
     Router,
     body::{Body, Bytes, to_bytes},
@@ -14,7 +17,11 @@ use axum::{
 };
 use golden::{Golden, deploy, golden, name};
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::{
+    path::Path,
+    sync::{Arc, Barrier},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -204,7 +211,7 @@ async fn what_is_not_there_is_a_404_with_what_is() {
 async fn the_repository_lists_versions_and_does_not_load() {
     let served = Served::new().await;
     let file = golden::model_file(&served.golden);
-    served.models.load(&name("digits"), 2, &file, aidos_protocol::manifest::Manifest::default()).await.unwrap();
+    served.models.load(&name("digits"), 2, &file, Manifest::default()).await.unwrap();
     let (_, all) = served.post("/v2/repository/index", "").await;
     assert_eq!(all.as_array().unwrap().len(), 2);
     assert_eq!((&all[0]["state"], &all[1]["state"]), (&json!("READY"), &json!("UNAVAILABLE")));
@@ -248,6 +255,91 @@ async fn an_agent_that_is_not_ready_says_why() {
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(response.headers()[header::RETRY_AFTER], "2");
     assert_eq!(bytes(response).await, r#"{"error":"digits is loading"}"#);
+}
+
+/// Every run passes the gate twice: when it begins and when it may end.
+struct Gated(Arc<Barrier>);
+
+impl Engine for Gated {
+    fn name(&self) -> &'static str {
+        "gated"
+    }
+    fn platform(&self) -> &'static str {
+        "gated"
+    }
+    fn load(&self, _: &Path, _: &Manifest, _: &Limits) -> Result<Box<dyn Program>, LoadError> {
+        let input = Port { name: "x".into(), datatype: DataType::Fp32, shape: None };
+        Ok(Box::new(GatedProgram(Arc::clone(&self.0), Signature { inputs: vec![input], outputs: vec![] })))
+    }
+}
+
+struct GatedProgram(Arc<Barrier>, Signature);
+
+impl Program for GatedProgram {
+    fn signature(&self) -> &Signature {
+        &self.1
+    }
+    fn file_bytes(&self) -> u64 {
+        0
+    }
+    fn run(&self, _: &[Tensor]) -> Result<Run, RunError> {
+        self.0.wait();
+        self.0.wait();
+        Ok(Run { outputs: vec![], input: Duration::ZERO, compute: Duration::ZERO, output: Duration::ZERO })
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_is_a_503_that_says_when_to_try_again() {
+    let gate = Arc::new(Barrier::new(2));
+    let models = Models::with_engine(Arc::new(Gated(Arc::clone(&gate))), Settings { queue: 1, ..Settings::default() });
+    models.load(&name("slow"), 1, Path::new(""), Manifest::default()).await.unwrap();
+    models.activate(&name("slow"), 1).unwrap();
+    let router = router(models, ServeContext::default());
+    let ask = |router: Router| async move {
+        let body = r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[1],"data":[1]}]}"#;
+        router.oneshot(Request::post("/v2/models/slow/infer").body(Body::from(body)).unwrap()).await.unwrap()
+    };
+    let first = tokio::spawn(ask(router.clone()));
+    let pass = || {
+        let gate = Arc::clone(&gate);
+        tokio::task::spawn_blocking(move || gate.wait())
+    };
+    pass().await.unwrap();
+    let refused = ask(router.clone()).await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
+    assert_eq!(bytes(refused).await, r#"{"error":"model `slow` has 1 requests waiting; try again in 1 s"}"#);
+    pass().await.unwrap();
+    assert_eq!(first.await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn swapping_versions_under_load_loses_no_request() {
+    let served = Served::new().await;
+    let file = golden::model_file(&served.golden);
+    served.models.load(&name("digits"), 2, &file, Manifest::default()).await.unwrap();
+    let encoded = served.request().encode(true).unwrap();
+    let client = |router: Router, body: Bytes, header: Option<usize>| async move {
+        for _ in 0..50 {
+            let response = router.clone().oneshot(infer_request(body.clone(), header)).await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK);
+        }
+    };
+    let clients: Vec<_> =
+        (0..4).map(|_| tokio::spawn(client(served.router.clone(), encoded.body.clone(), encoded.header_length))).collect();
+    let mut version = 2;
+    while !clients.iter().all(tokio::task::JoinHandle::is_finished) {
+        served.models.activate(&name("digits"), version).unwrap();
+        version = 3 - version;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    for client in clients {
+        client.await.unwrap();
+    }
+    let answered: u64 = served.models.statistics().iter().map(|entry| entry.inference_count).sum();
+    assert_eq!(answered, 200);
+    assert!(served.models.statistics().iter().all(|entry| entry.inference_count > 0), "both versions must have answered");
 }
 
 #[tokio::test]

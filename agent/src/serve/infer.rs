@@ -4,16 +4,18 @@ use super::{error::ServeError, models::Wanted};
 use crate::infer::Models;
 use aidos_protocol::oip::{HEADER_LENGTH, InferRequest, MAX_BODY};
 use axum::{
-    body::{Body, to_bytes},
+    body::Body,
     extract::{Path, Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::Response,
 };
+use bytes::BytesMut;
+use futures::StreamExt as _;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Bodies held at a time, over all requests: two of the largest, or thousands of small ones. Beyond it a request is refused
-/// before it is read, so that many large ones at once cannot fill the memory.
+/// Bytes of bodies held at a time, over all requests: two of the largest, or thousands of small ones. Beyond it a request is
+/// refused, so that many large ones at once cannot fill the memory.
 const BODIES: usize = 2 * MAX_BODY;
 /// Bodies are counted in pieces of this size, so that empty ones count too.
 const PIECE: usize = 4096;
@@ -30,18 +32,43 @@ impl Default for Bodies {
     }
 }
 
+/// A body and its room in the memory, which is free again when this goes.
+struct Held {
+    bytes: BytesMut,
+    room: OwnedSemaphorePermit,
+}
+
 impl Bodies {
-    /// Room for one body of the announced length; one that announces none may become the largest.
-    fn admit(&self, headers: &HeaderMap) -> Result<OwnedSemaphorePermit, ServeError> {
-        let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-        let length = announced.unwrap_or(MAX_BODY);
-        if length > MAX_BODY {
-            return Err(too_large(length));
+    fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ServeError> {
+        let pieces = u32::try_from(bytes.div_ceil(PIECE)).unwrap_or(u32::MAX);
+        let full = |_| ServeError::retry("too many large requests at a time; try again in 1 s", Duration::from_secs(1));
+        Arc::clone(&self.0).try_acquire_many_owned(pieces).map_err(full)
+    }
+
+    /// Reads a body of at most [`MAX_BODY`] bytes. Room for the announced length is taken first, more as more arrives.
+    async fn read(&self, request: Request) -> Result<Held, ServeError> {
+        let announced =
+            request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+        let announced = announced.unwrap_or(0);
+        if announced > MAX_BODY {
+            return Err(too_large(announced));
         }
-        let pieces = u32::try_from(length / PIECE + 1).unwrap_or(u32::MAX);
-        Arc::clone(&self.0)
-            .try_acquire_many_owned(pieces)
-            .map_err(|_| ServeError::retry("too many large requests at a time; try again in 1 s", Duration::from_secs(1)))
+        let mut held = Held { bytes: BytesMut::with_capacity(announced), room: self.room(announced.max(1))? };
+        let mut pieces = request.into_body().into_data_stream();
+        while let Some(piece) = pieces.next().await {
+            let piece =
+                piece.map_err(|error| ServeError::new(StatusCode::BAD_REQUEST, format!("the body broke off: {error}")))?;
+            let length = held.bytes.len() + piece.len();
+            if length > MAX_BODY {
+                return Err(too_large(length));
+            }
+            let taken = held.room.num_permits() * PIECE;
+            if length > taken {
+                held.room.merge(self.room(length - taken)?);
+            }
+            held.bytes.extend_from_slice(&piece);
+        }
+        Ok(held)
     }
 }
 
@@ -63,18 +90,14 @@ pub(super) async fn infer(
         let text = format!("Content-Encoding {encoding:?} is not taken; send the body as it is");
         return Err(ServeError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
     }
-    let _room = bodies.admit(request.headers())?;
-    let body = tokio::time::timeout(ARRIVAL, to_bytes(request.into_body(), MAX_BODY)).await;
     let late =
         |_| ServeError::new(StatusCode::REQUEST_TIMEOUT, format!("the body did not arrive within {} s", ARRIVAL.as_secs()));
-    let body = body.map_err(late)?.map_err(|error| {
-        // The only other cause is a client that went away, which never sees this.
-        ServeError::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body could not be read up to {MAX_BODY} bytes: {error}"))
-    })?;
+    let Held { bytes, room } = tokio::time::timeout(ARRIVAL, bodies.read(request)).await.map_err(late)??;
 
-    let request = InferRequest::decode(body, header_length)?;
+    let request = InferRequest::decode(bytes.freeze(), header_length)?;
     let form = request.answer_form();
     let answer = models.infer(&name, version, request).await?.encode(&form)?;
+    drop(room);
     let mut response = Response::new(Body::from(answer.body.clone()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type()));
     if let Some(length) = answer.header_length {
