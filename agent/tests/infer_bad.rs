@@ -1,4 +1,5 @@
 //! Files that are not models, or hostile ones: each is refused with a clear error, and what already answers goes on.
+#![allow(clippy::unwrap_used)] // in a test, a failed unwrap is the failure to show
 
 mod golden;
 

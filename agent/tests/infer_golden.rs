@@ -1,4 +1,5 @@
 //! Real models answer as ONNX Runtime does: each golden is loaded and run, through the same handle that the agent uses.
+#![allow(clippy::unwrap_used)] // in a test, a failed unwrap is the failure to show
 
 mod golden;
 
