@@ -1,2 +1,59 @@
 //! The control plane's binary: parses and runs.
-fn main() {}
+
+use aidos_control_plane::{assembly, config::Settings};
+use anyhow::Context as _;
+use clap::{Parser, Subcommand, ValueEnum};
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// The control plane of AI-DOS: registry, fleet and rollouts behind one REST API and two device links.
+#[derive(Parser)]
+#[command(name = "aidos-control-plane", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// Form of the log on standard error.
+    #[arg(long, env = "AIDOS_LOG_FORMAT", default_value = "human", global = true)]
+    log_format: LogFormat,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until SIGTERM or Ctrl-C.
+    Serve(Box<Settings>),
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Human,
+    Json,
+}
+
+fn main() -> ExitCode {
+    let Arguments { command: Command::Serve(settings), log_format } = Arguments::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match log_format {
+        LogFormat::Human => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+    match serve(*settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    let shutdown = CancellationToken::new();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let running = assembly::run(settings.resolve()?, shutdown.clone()).await.context("the control plane cannot start")?;
+    tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    shutdown.cancel();
+    running.join().await;
+    Ok(())
+}

@@ -4,8 +4,10 @@
 pub(crate) mod clock;
 pub(crate) mod db;
 pub(crate) mod http;
+pub(crate) mod metrics;
 pub(crate) mod objects;
 pub(crate) mod pki;
 pub(crate) mod private_file;
+pub(crate) mod tasks;
 #[cfg(test)]
 pub(crate) mod testing;

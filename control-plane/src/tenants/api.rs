@@ -2,24 +2,30 @@
 
 use super::store::{KeyRow, TenantRow};
 use super::{Activity, ActivityQuery, Owner, Tenants, Viewer};
-use crate::platform::http::{ApiError, Json, Once, PageQuery, Path, Query};
+use crate::platform::http::{ApiError, Events, Json, Once, PageQuery, Path, Query};
+use crate::platform::metrics::{self, Metrics};
 use aidos_protocol::api::activity::ActivityView;
+use aidos_protocol::api::events::EventView;
 use aidos_protocol::api::keys::{CreateKey, KeyCreated, KeyView};
 use aidos_protocol::api::tenants::{CreateTenant, TenantCreated, TenantView, WhoAmI};
 use aidos_protocol::api::{Page, Problem};
 use aidos_protocol::{ApiKeyId, EventId, TenantId, time::Micros};
 use axum::extract::{FromRef, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::IntoResponse;
+use serde::Deserialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 #[derive(Clone, FromRef)]
 struct ApiState {
     tenants: Tenants,
     activity: Activity,
+    events: Events,
+    metrics: Metrics,
 }
 
 /// The endpoints of this room.
-pub(crate) fn router(tenants: Tenants, activity: Activity) -> OpenApiRouter {
+pub(crate) fn router(tenants: Tenants, activity: Activity, events: Events, metrics: Metrics) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(whoami))
         .routes(routes!(list_tenants, create_tenant))
@@ -27,7 +33,9 @@ pub(crate) fn router(tenants: Tenants, activity: Activity) -> OpenApiRouter {
         .routes(routes!(list_keys, create_key))
         .routes(routes!(get_key, revoke_key))
         .routes(routes!(list_activity))
-        .with_state(ApiState { tenants, activity })
+        .routes(routes!(stream_events))
+        .routes(routes!(metrics_text))
+        .with_state(ApiState { tenants, activity, events, metrics })
 }
 
 fn tenant_view(row: TenantRow) -> TenantView {
@@ -161,4 +169,41 @@ async fn list_activity(
     let after: Option<(Micros, EventId)> = page.after()?;
     let items = activity.list(caller.tenant, &query, after, page.limit()? + 1).await?;
     Ok(Json(page.page(items, |entry| (entry.at, entry.id))?))
+}
+
+/// Which events.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct EventsQuery {
+    /// Only these kinds, with commas between: `device.online,device.offline`. All when absent.
+    kinds: Option<String>,
+}
+
+/// What happens in the tenant, live, as server-sent events. `Last-Event-ID` resumes; an event `reset` says that some were missed.
+#[utoipa::path(
+    get, path = "/api/v1/events", tag = "events", params(EventsQuery),
+    responses((status = 200, body = EventView, content_type = "text/event-stream"))
+)]
+async fn stream_events(
+    State(events): State<Events>,
+    Viewer(caller): Viewer,
+    Query(query): Query<EventsQuery>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, ApiError> {
+    let kinds = query.kinds.as_deref().unwrap_or_default().split(',').map(str::trim).filter(|kind| !kind.is_empty());
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    events.stream(caller.tenant, last, kinds.map(str::to_owned).collect())
+}
+
+/// The control plane's own metrics in Prometheus' text form. For keys of the root tenant: they tell of all tenants.
+#[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, body = String, content_type = "text/plain")))]
+async fn metrics_text(
+    State(tenants): State<Tenants>,
+    State(metrics): State<Metrics>,
+    Viewer(caller): Viewer,
+) -> Result<impl IntoResponse, ApiError> {
+    if !tenants.is_of_root(&caller).await? {
+        return Err(ApiError::forbidden("only keys of the root tenant read the metrics"));
+    }
+    Ok(([(header::CONTENT_TYPE, metrics::MEDIA_TYPE)], metrics.text()))
 }

@@ -5,6 +5,8 @@
 
 mod activity;
 mod api;
+mod idempotency;
+mod idempotency_store;
 mod keys;
 mod policy;
 mod store;
@@ -14,6 +16,6 @@ mod tests;
 
 pub(crate) use activity::{Activity, ActivityQuery};
 pub(crate) use api::router;
-pub(crate) use keys::KeyText;
+pub(crate) use idempotency::{Idempotency, layer as idempotency_layer};
 pub(crate) use policy::{Caller, Operator, Owner, Viewer};
 pub(crate) use tenants::Tenants;

@@ -93,9 +93,14 @@ impl Tenants {
         Ok((store::get_tenant(self.db.pool(), caller.tenant).await?, key))
     }
 
+    /// Whether the caller is of the root tenant, and so may see what concerns all.
+    pub(crate) async fn is_of_root(&self, caller: &Caller) -> Result<bool, ApiError> {
+        Ok(store::get_tenant(self.db.pool(), caller.tenant).await?.root)
+    }
+
     /// Whether the caller may see and make tenants.
     pub(crate) async fn is_root(&self, caller: &Caller) -> Result<bool, ApiError> {
-        Ok(caller.role == Role::Owner && store::get_tenant(self.db.pool(), caller.tenant).await?.root)
+        Ok(caller.role == Role::Owner && self.is_of_root(caller).await?)
     }
 
     /// Makes a tenant with its first owner key.

@@ -96,6 +96,10 @@ impl Db {
             }
         };
         let options = AnyConnectOptions::from_str(&url)?;
+        // The pool would try what cannot work until its patience ends, and then say only that it waited.
+        let mut first = AnyConnection::connect_with(&options).await?;
+        prepare(&mut first, dialect).await?;
+        first.close().await?;
         let pool = AnyPoolOptions::new()
             .max_connections(if dialect == Dialect::Sqlite { SQLITE_CONNECTIONS } else { POSTGRES_CONNECTIONS })
             .acquire_timeout(PATIENCE)

@@ -159,8 +159,7 @@ impl IntoResponse for ApiError {
         if let Some(source) = source {
             tracing::error!(error = &*source as &dyn StdError, status = status.as_u16(), "request failed");
         }
-        let body = serde_json::to_vec(&problem).expect("a struct of strings serialises");
-        let mut response = (status, [(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE))], body).into_response();
+        let mut response = problem_response(status, problem);
         let headers = response.headers_mut();
         if let Some(seconds) = retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -169,5 +168,30 @@ impl IntoResponse for ApiError {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"aidos\""));
         }
         response
+    }
+}
+
+/// The answer that shows `problem`; the problem stays beside it, so that a layer can add the request's id.
+pub(super) fn problem_response(status: StatusCode, problem: Problem) -> Response {
+    let body = serde_json::to_vec(&problem).expect("a struct of strings serialises");
+    let mut response = (status, [(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE))], body).into_response();
+    response.extensions_mut().insert(problem);
+    response
+}
+
+/// The problem for an answer that a router or a layer gave without one.
+pub(super) fn of_status(status: StatusCode) -> ApiError {
+    match status {
+        StatusCode::NOT_FOUND => ApiError::not_found("such path").hint("see /docs for the paths that there are"),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            let detail = "this path does not take this method; `Allow` names those that it takes";
+            ApiError::other(status, "method_not_allowed", "Method not allowed", detail)
+        }
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::too_large("the body is over the limit of this endpoint"),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+            ApiError::other(status, "unsupported_media_type", "Unsupported media type", "the body's type is not taken here")
+        }
+        StatusCode::INTERNAL_SERVER_ERROR => ApiError::internal("an answer without a problem"),
+        _ => ApiError::other(status, "failed", status.canonical_reason().unwrap_or("Failed"), "the request was not served"),
     }
 }

@@ -1,13 +1,21 @@
-//! What every REST endpoint shares: errors as problem details, pages, entity tags, live events. It must know no resource.
+//! What every REST endpoint shares: the server, errors as problem details, pages, entity tags, live events, and the OpenAPI
+//! document. It must know no resource.
 
 mod error;
 mod etag;
 mod events;
 mod extract;
+mod layers;
+pub(crate) mod openapi;
 mod page;
+mod server;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use error::ApiError;
 pub(crate) use etag::{ETag, IfMatch};
 pub(crate) use events::Events;
 pub(crate) use extract::{Created, Json, Once, Path, Query};
+pub(crate) use layers::layered;
 pub(crate) use page::PageQuery;
+pub(crate) use server::serve;

@@ -110,10 +110,11 @@ async fn a_tenant_does_not_see_anothers_object(objects: Objects) {
 async fn a_presigned_url_reads_without_credentials() {
     let objects = bucket(true).await;
     let (source, digest) = file(b"signed");
-    objects.put_file(TenantId::new(1), &digest, source.path()).await.unwrap();
-    let url = objects.presign(TenantId::new(1), &digest, Duration::from_secs(60)).await.unwrap().unwrap();
+    let tenant = TenantId::new(1);
+    objects.put_file(tenant, &digest, source.path()).await.unwrap();
+    let url = objects.presign(tenant, &digest, Duration::from_secs(60)).await.unwrap().unwrap();
     let output = tokio::process::Command::new("curl").args(["-fsS", &url]).output().await.unwrap();
-    assert_eq!(output.stdout, b"signed");
+    assert_eq!(output.stdout, b"signed", "{} {url}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[tokio::test]

@@ -43,6 +43,9 @@ impl Pki {
         if cert.issuer().as_raw() != ca.subject().as_raw() {
             return Err(refused("another authority signed it"));
         }
+        if cert.signature_algorithm != cert.tbs_certificate.signature {
+            return Err(refused("it names two signature algorithms"));
+        }
         cert.verify_signature(Some(ca.public_key())).map_err(|_| refused("this deployment's authority did not sign it"))?;
         check_extensions(&cert)?;
         let uri = only_uri(&cert).ok_or(refused("it does not name exactly one device"))?;
