@@ -117,6 +117,7 @@ mod tests {
         let stop = CancellationToken::new();
         let tasks = Tasks::new(stop.clone());
         tasks.spawn("stubborn", |_| std::future::pending());
+        tokio::time::sleep(Duration::from_millis(20)).await;
         stop.cancel();
         assert!(!tasks.join(Duration::from_millis(50)).await);
     }
