@@ -148,7 +148,8 @@ fn app(rooms: &Rooms, db: Db, idempotency: Idempotency, metrics: Metrics) -> Res
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let hint = format!("the API cannot listen on {address}; stop what uses it, or choose another with --listen (port 0 takes any)");
+    let hint =
+        format!("the API cannot listen on {address}; stop what uses it, or choose another with --listen (port 0 takes any)");
     TcpListener::bind(address).await.context(hint)
 }
 
@@ -167,7 +168,8 @@ fn given_tls(certificate: &Path, key: &Path, alpn: &[&[u8]]) -> anyhow::Result<r
     let chain = chain.with_context(|| unreadable(certificate))?;
     let key = PrivateKeyDer::from_pem_file(key).with_context(|| unreadable(key))?;
     let builder = rustls::ServerConfig::builder_with_provider(pki::provider()).with_safe_default_protocol_versions()?;
-    let mut config = builder.with_no_client_auth().with_single_cert(chain, key).context("--tls-cert and --tls-key do not match")?;
+    let mut config =
+        builder.with_no_client_auth().with_single_cert(chain, key).context("--tls-cert and --tls-key do not match")?;
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     Ok(config)
 }
@@ -176,7 +178,11 @@ fn given_tls(certificate: &Path, key: &Path, alpn: &[&[u8]]) -> anyhow::Result<r
 fn local_url(address: SocketAddr, tls: bool) -> String {
     let mut address = address;
     if address.ip().is_unspecified() {
-        address.set_ip(if address.is_ipv6() { std::net::Ipv6Addr::LOCALHOST.into() } else { std::net::Ipv4Addr::LOCALHOST.into() });
+        address.set_ip(if address.is_ipv6() {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        } else {
+            std::net::Ipv4Addr::LOCALHOST.into()
+        });
     }
     format!("{}://{address}", if tls { "https" } else { "http" })
 }

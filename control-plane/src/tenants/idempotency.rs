@@ -56,7 +56,8 @@ impl Idempotency {
     async fn run(self, caller: Caller, key: String, request: Request, next: Next) -> Result<Response, ApiError> {
         let (parts, body) = request.into_parts();
         let body = to_bytes(body, MAX_BODY).await;
-        let body = body.map_err(|_| ApiError::too_large(format!("a request with Idempotency-Key has at most {MAX_BODY} bytes")))?;
+        let body =
+            body.map_err(|_| ApiError::too_large(format!("a request with Idempotency-Key has at most {MAX_BODY} bytes")))?;
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
         let hash = Sha256::new().chain_update(target).chain_update([0]).chain_update(&body).finalize().to_vec();
         if let Some(kept) = self.claim(&caller, &key, &hash).await? {
@@ -95,7 +96,11 @@ impl Idempotency {
 }
 
 /// The layer around all endpoints: acts on each POST that carries the header.
-pub(crate) async fn layer(State(idempotency): State<Idempotency>, mut request: Request, next: Next) -> Result<Response, ApiError> {
+pub(crate) async fn layer(
+    State(idempotency): State<Idempotency>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
     let Some(key) = request.headers().get(HEADER) else { return Ok(next.run(request).await) };
     if request.method() != Method::POST {
         return Ok(next.run(request).await);

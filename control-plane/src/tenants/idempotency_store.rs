@@ -72,17 +72,15 @@ pub(super) async fn keep(
     body: Option<Vec<u8>>,
 ) -> Result<(), StoreError> {
     let mut tx = db.begin().await?;
-    sqlx::query(
-        "UPDATE idempotency SET status = $4, headers = $5, body = $6 WHERE tenant_id = $1 AND actor = $2 AND key = $3",
-    )
-    .bind(caller.tenant.to_string())
-    .bind(caller.actor.clone())
-    .bind(key.to_owned())
-    .bind(i64::from(status))
-    .bind(headers)
-    .bind(body)
-    .execute(&mut *tx)
-    .await?;
+    sqlx::query("UPDATE idempotency SET status = $4, headers = $5, body = $6 WHERE tenant_id = $1 AND actor = $2 AND key = $3")
+        .bind(caller.tenant.to_string())
+        .bind(caller.actor.clone())
+        .bind(key.to_owned())
+        .bind(i64::from(status))
+        .bind(headers)
+        .bind(body)
+        .execute(&mut *tx)
+        .await?;
     tx.commit().await
 }
 

@@ -53,7 +53,14 @@ async fn plane(db: Db) -> Plane {
 }
 
 impl Plane {
-    async fn send(&self, method: &str, path: &str, key: &str, body: Option<Value>, idempotency: Option<&str>) -> (StatusCode, Value) {
+    async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        key: &str,
+        body: Option<Value>,
+        idempotency: Option<&str>,
+    ) -> (StatusCode, Value) {
         let mut request = Request::builder().method(method).uri(path);
         if !key.is_empty() {
             request = request.header("authorization", format!("Bearer {key}"));
@@ -136,7 +143,9 @@ async fn roles_bound_what_a_key_may_do(db: Db) {
         let (status, _) = plane.send("POST", "/api/v1/tenants", &key, Some(json!({ "name": "x" })), None).await;
         assert_eq!(status, 403);
     }
-    for bad in [json!({ "name": "", "role": "viewer" }), json!({ "name": "x", "role": "viewer", "ttl_s": 1 }), json!({ "name": "x" })] {
+    for bad in
+        [json!({ "name": "", "role": "viewer" }), json!({ "name": "x", "role": "viewer", "ttl_s": 1 }), json!({ "name": "x" })]
+    {
         assert_eq!(plane.send("POST", "/api/v1/keys", &plane.owner, Some(bad), None).await.0, 422);
     }
 }

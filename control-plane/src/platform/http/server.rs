@@ -77,7 +77,12 @@ async fn greet(stream: TcpStream, from: SocketAddr, app: Router, tls: Option<Tls
     }
 }
 
-async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, from: SocketAddr, app: Router, stop: CancellationToken) {
+async fn talk(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    from: SocketAddr,
+    app: Router,
+    stop: CancellationToken,
+) {
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(from));
         app.clone().oneshot(request.map(Body::new))

@@ -18,7 +18,14 @@ struct Wish {
 fn app() -> Router {
     Router::new()
         .route("/tagged", get(|| async { (ETag::revision(3), Json(1)) }))
-        .route("/panic", get(|| async { if true { panic!("a defect") } }))
+        .route(
+            "/panic",
+            get(|| async {
+                if true {
+                    panic!("a defect")
+                }
+            }),
+        )
         .route("/wish", post(|Json(wish): Json<Wish>| async move { Created(wish.count) }))
         .route(
             "/slow",
