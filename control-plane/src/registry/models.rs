@@ -159,7 +159,9 @@ impl Models {
         let tenant = caller.tenant;
         self.version(tenant, name, version).await?;
         let mut tx = self.db.begin().await?;
-        store::put_alias(&mut tx, tenant, name, alias, version, self.clock.now()).await?;
+        let now = self.clock.now();
+        store::put_alias(&mut tx, tenant, name, alias, version, now).await?;
+        store::touch(&mut tx, tenant, name, now).await?;
         if store::count_aliases(&mut tx, tenant, name).await? > MAX_ALIASES {
             return Err(RegistryError::Quota(format!("a model has at most {MAX_ALIASES} aliases: remove one first")));
         }
@@ -176,6 +178,7 @@ impl Models {
         if !store::delete_alias(&mut tx, caller.tenant, name, alias).await? {
             return Err(RegistryError::NotFound(format!("alias `{alias}` of model `{name}`")));
         }
+        store::touch(&mut tx, caller.tenant, name, self.clock.now()).await?;
         let detail = json!({ "alias": alias.as_str(), "version": null });
         self.activity.record(&mut tx, caller, "model.alias", name.as_str(), detail.clone()).await?;
         tx.commit().await?;

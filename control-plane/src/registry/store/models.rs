@@ -16,7 +16,7 @@ pub(crate) struct ModelRow {
     pub(crate) card: String,
     /// The highest version, 0 for none.
     pub(crate) last_version: u64,
-    /// Counts edits of description, labels and card.
+    /// Counts what changes of it, versions and aliases included.
     pub(crate) revision: u64,
     pub(crate) created: Micros,
     pub(crate) updated: Micros,
@@ -132,7 +132,7 @@ pub(in crate::registry) async fn next_version(
     now: Micros,
 ) -> Result<Option<u64>, StoreError> {
     let row = sqlx::query::<Any>(
-        "UPDATE models SET last_version = last_version + 1, updated_us = $3 WHERE tenant_id = $1 AND name = $2 \
+        "UPDATE models SET last_version = last_version + 1, revision = revision + 1, updated_us = $3 WHERE tenant_id = $1 AND name = $2 \
          RETURNING last_version",
     )
     .bind(tenant.to_string())
@@ -141,6 +141,22 @@ pub(in crate::registry) async fn next_version(
     .fetch_optional(tx)
     .await?;
     Ok(row.map(|row| unsigned(&row, "last_version")).transpose()?)
+}
+
+/// Counts a change that stands in another table.
+pub(in crate::registry) async fn touch(
+    tx: &mut AnyConnection,
+    tenant: TenantId,
+    name: &ModelName,
+    now: Micros,
+) -> Result<(), StoreError> {
+    sqlx::query::<Any>("UPDATE models SET revision = revision + 1, updated_us = $3 WHERE tenant_id = $1 AND name = $2")
+        .bind(tenant.to_string())
+        .bind(name.as_str())
+        .bind(now.0)
+        .execute(tx)
+        .await?;
+    Ok(())
 }
 
 pub(in crate::registry) async fn delete(tx: &mut AnyConnection, tenant: TenantId, name: &ModelName) -> Result<bool, StoreError> {

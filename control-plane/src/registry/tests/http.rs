@@ -90,6 +90,8 @@ async fn a_model_is_pushed_over_http(db: Db) {
     assert_eq!(put.status, StatusCode::NO_CONTENT);
     let shown = api.send("GET", "/api/v1/models/digits/versions/champion", &[], "").await.json();
     assert_eq!((&shown["version"], &shown["aliases"]), (&json!(1), &json!(["champion"])));
+    let etag = api.send("GET", "/api/v1/models/digits", &[], "").await.header("etag").to_owned();
+    assert_eq!(etag, "\"3\"", "the version and the alias are changes of the model");
     let listed = api.send("GET", "/api/v1/models?search=DIG", &[], "").await.json();
     assert_eq!(listed["items"][0]["aliases"], json!({"champion": 1}));
     assert_eq!(api.send("DELETE", "/api/v1/models/digits", &[], "").await.status, StatusCode::NO_CONTENT);
