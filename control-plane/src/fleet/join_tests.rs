@@ -25,6 +25,7 @@ both_stores!(
     an_expired_certificate_is_renewed_by_its_key_and_old_keys_stay_known,
     a_revoked_or_deleted_device_gets_nothing,
     a_start_finds_nobody_online,
+    the_api_answers_with_problems_and_bounds_strangers,
 );
 
 fn request(token: &str, key: &rcgen::KeyPair) -> EnrolRequest {
@@ -174,4 +175,49 @@ async fn a_start_finds_nobody_online(db: Db) {
     fleet.devices.sweep_at_start().await.unwrap();
     let row = fleet.devices.get(tenant, device.id).await.unwrap();
     assert_eq!((row.online, row.transport.as_deref(), row.last_seen), (false, Some("quic"), Some(fleet.clock.now())));
+}
+
+async fn the_api_answers_with_problems_and_bounds_strangers(db: Db) {
+    use axum::body::{Body, to_bytes};
+    use axum::http::{Request, StatusCode};
+    use tower::ServiceExt as _;
+    let fleet = Fleet::on(db, clock()).await;
+    let (tokens, enrolment, renewal) = (fleet.tokens.clone(), fleet.enrolment.clone(), fleet.renewal.clone());
+    let (api, document) = super::join_router(fleet.tenants.clone(), tokens, enrolment, renewal).split_for_parts();
+    assert_eq!(document.paths.paths.len(), 5);
+    let call = async |method: &str, path: &str, key: &str, body: serde_json::Value| {
+        let request = Request::builder().method(method).uri(format!("/api/v1{path}")).header("authorization", key);
+        let request = request.header("content-type", "application/json").body(Body::from(body.to_string())).unwrap();
+        let response = api.clone().oneshot(request).await.unwrap();
+        let status = response.status();
+        let bytes = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, serde_json::from_slice(&bytes).unwrap_or(serde_json::Value::Null))
+    };
+    let none = serde_json::Value::Null;
+    for (method, path) in [("GET", "/tokens"), ("POST", "/tokens"), ("DELETE", "/tokens/tok_0")] {
+        assert_eq!(call(method, path, "", none.clone()).await.0, StatusCode::UNAUTHORIZED, "{method} {path}");
+    }
+    let wish = serde_json::json!({ "uses": 2, "labels": { "site": "lab" } });
+    let (status, created) = call("POST", "/tokens", &fleet.bearer, wish).await;
+    assert_eq!((status, &created["uses"], &created["ttl_s"]), (StatusCode::CREATED, &2.into(), &none));
+    let (status, problem) = call("POST", "/tokens", &fleet.bearer, serde_json::json!({ "uses": 0 })).await;
+    assert_eq!((status, &problem["field"]), (StatusCode::UNPROCESSABLE_ENTITY, &"uses".into()));
+
+    let key = rcgen::KeyPair::generate().unwrap();
+    let join = serde_json::to_value(request(created["token"].as_str().unwrap(), &key)).unwrap();
+    let (status, joined) = call("POST", "/enrol", "", join).await;
+    assert_eq!((status, &joined["tenant_id"]), (StatusCode::OK, &fleet.caller.tenant.to_string().into()));
+    let (_, listed) = call("GET", "/tokens?limit=1", &fleet.bearer, none.clone()).await;
+    assert_eq!((&listed["items"][0]["used"], &listed["next_cursor"]), (&1.into(), &none));
+    let id = created["id"].as_str().unwrap();
+    assert_eq!(call("DELETE", &format!("/tokens/{id}"), &fleet.bearer, none.clone()).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(call("DELETE", &format!("/tokens/{id}"), &fleet.bearer, none.clone()).await.0, StatusCode::NOT_FOUND);
+
+    let renewal = serde_json::json!({ "certificate_pem": joined["chain_pem"], "csr_pem": csr(&key), "signature": "AAAA" });
+    let (status, problem) = call("POST", "/enrol/renew", "", renewal).await;
+    assert_eq!((status, &problem["code"]), (StatusCode::FORBIDDEN, &"signature".into()));
+    let (status, problem) = call("POST", "/enrol", "", serde_json::to_value(request("hello", &key)).unwrap()).await;
+    assert_eq!((status, &problem["field"]), (StatusCode::UNPROCESSABLE_ENTITY, &"token".into()));
+    let huge = serde_json::json!({ "token": "x".repeat(40_000) });
+    assert_eq!(call("POST", "/enrol", "", huge).await.0, StatusCode::PAYLOAD_TOO_LARGE);
 }

@@ -124,6 +124,9 @@ pub(super) struct Fleet {
     pub(super) renewal: Renewal,
     pub(super) sessions: Sessions,
     pub(super) tokens: Tokens,
+    pub(super) tenants: Tenants,
+    /// An owner's key, as the header carries it.
+    pub(super) bearer: String,
     _database: Option<tempfile::TempDir>,
 }
 
@@ -160,7 +163,7 @@ impl Fleet {
         tenants.bootstrap(&key_file).await.unwrap();
         let bearer = format!("Bearer {}", std::fs::read_to_string(&key_file).unwrap().trim());
         let caller = tenants.authenticate(Some(&bearer.parse().unwrap()), None).await.unwrap();
-        Self { caller, clock, desk, devices, enrolment, folder, live, pki, renewal, sessions, tokens, _database: None }
+        Self { caller, clock, desk, devices, enrolment, folder, live, pki, renewal, sessions, tokens, tenants, bearer, _database: None }
     }
 
     /// A token's text.
