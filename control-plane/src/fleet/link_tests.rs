@@ -1,7 +1,8 @@
 //! The links with real sockets on loopback: each test runs once over QUIC and once over MQTT.
 
 use super::ports::IntentPosition;
-use super::raw_link::{Over, PATIENCE, Raw, hello, listen};
+use super::quic::QuicSettings;
+use super::raw_link::{Over, PATIENCE, Raw, hello, listen, listen_with};
 use super::testing::{Fleet, TestDevice, csr};
 use crate::platform::clock::Clock;
 use crate::platform::pki::Pki;
@@ -35,6 +36,7 @@ both_links!(
     bad_frames_are_refused_by_their_fault,
     a_new_session_takes_over_from_the_old_one,
     a_shutdown_tells_devices_when_to_come_back,
+    a_device_that_vanishes_is_offline,
 );
 
 async fn every_frame_of_a_session_is_answered(over: Over) {
@@ -171,6 +173,15 @@ async fn a_new_session_takes_over_from_the_old_one(over: Over) {
     assert_eq!(fleet.live.count(), 1);
 }
 
+async fn a_device_that_vanishes_is_offline(over: Over) {
+    let fleet = Fleet::new().await;
+    let (link, device) = (listen(&fleet, over).await, fleet.device().await);
+    drop(Raw::welcomed(&link, &fleet, &device).await);
+    let left = async { while fleet.live.is_online(device.id) { tokio::task::yield_now().await } };
+    timeout(PATIENCE, left).await.expect("the session ends with its link");
+    assert!(!fleet.devices.get(fleet.caller.tenant, device.id).await.unwrap().online);
+}
+
 async fn a_shutdown_tells_devices_when_to_come_back(over: Over) {
     let fleet = Fleet::new().await;
     let (link, device) = (listen(&fleet, over).await, fleet.device().await);
@@ -182,4 +193,36 @@ async fn a_shutdown_tells_devices_when_to_come_back(over: Over) {
     link.shutdown.cancel();
     timeout(PATIENCE, link.task).await.expect("the listener ends").unwrap();
     assert!(!fleet.devices.get(fleet.caller.tenant, device.id).await.unwrap().online);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_load_an_address_is_proven_first_and_connections_are_bounded() {
+    let fleet = Fleet::new().await;
+    // An eighth of so few handshakes is none: every address has to be proven.
+    let settings = QuicSettings { max_handshakes: 4, max_connections: 1, segmentation_offload: false, ..Default::default() };
+    let link = listen_with(&fleet, Over::Quic, settings).await;
+    let (device, other) = (fleet.device().await, fleet.device().await);
+    let first = Raw::welcomed(&link, &fleet, &device).await;
+    let refused = Raw::connect(&link, &fleet, Some(&other)).await.err().expect("the second is one too many");
+    assert!(refused.contains("refused"), "{refused}");
+    drop(first);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_mqtt_client_is_let_go_after_its_keepalive() {
+    use rumqttc::{AsyncClient, Event, MqttOptions, Packet, PublishOptions, QoS, TlsConfiguration, Transport};
+    let fleet = Fleet::new().await;
+    let (link, device) = (listen(&fleet, Over::Mqtt).await, fleet.device().await);
+    let mut options = MqttOptions::new("quiet", ("localhost", link.address.port()));
+    let tls = TlsConfiguration::Rustls(std::sync::Arc::new(fleet.tls(Some(&device))));
+    options.set_transport(Transport::tls_with_config(tls)).set_keep_alive(1);
+    let (client, mut events) = AsyncClient::builder(options).capacity(4).build();
+    client.subscribe(format!("d/{}/down", device.id), QoS::AtLeastOnce).await.unwrap();
+    let bytes = frame::encode(1, hello()).unwrap();
+    client.publish(format!("d/{}/up", device.id), bytes, PublishOptions::new(QoS::AtLeastOnce)).await.unwrap();
+    while !matches!(events.poll().await.unwrap(), Event::Incoming(Packet::Publish(_))) {}
+    // From here nobody polls: no ping goes out, and the socket stays open.
+    let (begin, gone) = (Instant::now(), async { while fleet.live.is_online(device.id) { tokio::task::yield_now().await } });
+    timeout(PATIENCE, gone).await.expect("the session ends");
+    assert!((Duration::from_millis(1_200)..Duration::from_secs(4)).contains(&begin.elapsed()), "{:?}", begin.elapsed());
 }

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, EndpointConfig, RecvStream, SendStream, TokioRuntime, TransportConfig, VarInt};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
@@ -30,8 +31,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(210);
 /// How long the last frames may take to reach the device.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
-/// Handshakes under way from which on addresses have to be proven by a Retry, before any TLS work.
-const RETRY_FROM: usize = 32;
+/// From this part of the handshakes on, addresses have to be proven by a Retry, before any TLS work: in quiet times devices
+/// are spared the round trip.
+const RETRY_FROM_PART: usize = 8;
 /// Frames read ahead of the session; with the stream's window this bounds a connection's memory.
 const READ_AHEAD: usize = 4;
 /// Frames the session may be ahead of the network.
@@ -137,7 +139,7 @@ impl Quic {
             };
             let Some(incoming) = incoming else { break };
             let under_way = self.context.settings.max_handshakes - self.context.handshakes.available_permits();
-            if under_way >= RETRY_FROM && !incoming.remote_address_validated() && incoming.may_retry() {
+            if under_way >= self.context.settings.max_handshakes / RETRY_FROM_PART && !incoming.remote_address_validated() && incoming.may_retry() {
                 // Cannot fail: it may retry.
                 let _ = incoming.retry();
                 continue;
@@ -199,14 +201,14 @@ impl Context {
         };
         let (frames, incoming) = mpsc::channel(READ_AHEAD);
         let (outgoing, written) = mpsc::channel(WRITE_AHEAD);
-        let session = async {
-            self.sessions.run(peer, incoming, outgoing).await;
-            // The writer now has all there is; a device that takes nothing must not hold the connection.
-            tokio::time::sleep(FLUSH_TIMEOUT).await;
-        };
+        let mut session = pin!(self.sessions.run(peer, incoming, outgoing));
+        let link = async { tokio::join!(read(receive, frames), write(send, written)) };
+        let mut link = pin!(link);
         tokio::select! {
-            () = async { tokio::join!(read(receive, frames), write(send, written)); } => {}
-            () = session => {}
+            // A device that takes nothing must not hold the connection.
+            () = &mut session => { let _ = tokio::time::timeout(FLUSH_TIMEOUT, link).await; }
+            // The link has dropped its ends: the session notices, and still has to say that the device is gone.
+            _ = &mut link => session.await,
         }
         connection.close(CLOSED, b"");
     }

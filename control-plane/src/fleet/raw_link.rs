@@ -32,12 +32,17 @@ pub(crate) struct Listening {
 }
 
 pub(crate) async fn listen(fleet: &Fleet, over: Over) -> Listening {
+    listen_with(fleet, over, QuicSettings::default()).await
+}
+
+/// As [`listen`], with other limits of QUIC.
+pub(crate) async fn listen_with(fleet: &Fleet, over: Over, settings: QuicSettings) -> Listening {
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let shutdown = CancellationToken::new();
     let (pki, clock, sessions) = (fleet.pki.clone(), fleet.clock.clone(), fleet.sessions.clone());
     let (address, task) = match over {
         Over::Quic => {
-            let quic = Quic::bind(QuicSettings { listen, ..Default::default() }, pki, clock, sessions).unwrap();
+            let quic = Quic::bind(QuicSettings { listen, ..settings }, pki, clock, sessions).unwrap();
             (quic.local_addr().unwrap(), tokio::spawn(quic.run(shutdown.clone())))
         }
         Over::Mqtt => {

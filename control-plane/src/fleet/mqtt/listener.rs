@@ -16,6 +16,7 @@ use crate::platform::pki::Pki;
 use bytes::{Bytes, BytesMut};
 use mqtt_protocol_core::mqtt::result_code::DisconnectReasonCode;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -174,14 +175,13 @@ impl Context {
         let (frames, incoming) = mpsc::channel(READ_AHEAD);
         let (outgoing, written) = mpsc::channel(WRITE_AHEAD);
         tracing::debug!(%address, topic = %topics::up(peer.device), "MQTT connection");
-        let session = async {
-            self.sessions.run(peer, incoming, outgoing).await;
-            // The pump now has all there is; a device that takes nothing must not hold the connection.
-            tokio::time::sleep(2 * FLUSH_TIMEOUT).await;
-        };
+        let mut session = pin!(self.sessions.run(peer, incoming, outgoing));
+        let mut link = pin!(pump(stream, wire, frames, written));
         tokio::select! {
-            () = pump(stream, wire, frames, written) => {}
-            () = session => {}
+            // A device that takes nothing must not hold the connection.
+            () = &mut session => { let _ = timeout(2 * FLUSH_TIMEOUT, link).await; }
+            // The link has dropped its ends: the session notices, and still has to say that the device is gone.
+            () = &mut link => session.await,
         }
     }
 }
