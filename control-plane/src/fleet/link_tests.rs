@@ -134,7 +134,11 @@ async fn certificates_that_are_not_this_devices_do_not_get_in(over: Over) {
         assert_eq!(raw.refusal().await, Code::UnknownDevice);
     }
     // A session leaves a moment after its last words.
-    let left = async { while fleet.live.is_online(device.id) { tokio::task::yield_now().await } };
+    let left = async {
+        while fleet.live.is_online(device.id) {
+            tokio::task::yield_now().await
+        }
+    };
     timeout(PATIENCE, left).await.expect("no session stays");
 }
 
@@ -177,7 +181,11 @@ async fn a_device_that_vanishes_is_offline(over: Over) {
     let fleet = Fleet::new().await;
     let (link, device) = (listen(&fleet, over).await, fleet.device().await);
     drop(Raw::welcomed(&link, &fleet, &device).await);
-    let left = async { while fleet.live.is_online(device.id) { tokio::task::yield_now().await } };
+    let left = async {
+        while fleet.live.is_online(device.id) {
+            tokio::task::yield_now().await
+        }
+    };
     timeout(PATIENCE, left).await.expect("the session ends with its link");
     assert!(!fleet.devices.get(fleet.caller.tenant, device.id).await.unwrap().online);
 }
@@ -222,7 +230,11 @@ async fn a_silent_mqtt_client_is_let_go_after_its_keepalive() {
     client.publish(format!("d/{}/up", device.id), bytes, PublishOptions::new(QoS::AtLeastOnce)).await.unwrap();
     while !matches!(events.poll().await.unwrap(), Event::Incoming(Packet::Publish(_))) {}
     // From here nobody polls: no ping goes out, and the socket stays open.
-    let (begin, gone) = (Instant::now(), async { while fleet.live.is_online(device.id) { tokio::task::yield_now().await } });
+    let (begin, gone) = (Instant::now(), async {
+        while fleet.live.is_online(device.id) {
+            tokio::task::yield_now().await
+        }
+    });
     timeout(PATIENCE, gone).await.expect("the session ends");
     assert!((Duration::from_millis(1_200)..Duration::from_secs(4)).contains(&begin.elapsed()), "{:?}", begin.elapsed());
 }

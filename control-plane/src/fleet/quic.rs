@@ -139,7 +139,10 @@ impl Quic {
             };
             let Some(incoming) = incoming else { break };
             let under_way = self.context.settings.max_handshakes - self.context.handshakes.available_permits();
-            if under_way >= self.context.settings.max_handshakes / RETRY_FROM_PART && !incoming.remote_address_validated() && incoming.may_retry() {
+            if under_way >= self.context.settings.max_handshakes / RETRY_FROM_PART
+                && !incoming.remote_address_validated()
+                && incoming.may_retry()
+            {
                 // Cannot fail: it may retry.
                 let _ = incoming.retry();
                 continue;

@@ -163,7 +163,22 @@ impl Fleet {
         tenants.bootstrap(&key_file).await.unwrap();
         let bearer = format!("Bearer {}", std::fs::read_to_string(&key_file).unwrap().trim());
         let caller = tenants.authenticate(Some(&bearer.parse().unwrap()), None).await.unwrap();
-        Self { caller, clock, desk, devices, enrolment, folder, live, pki, renewal, sessions, tokens, tenants, bearer, _database: None }
+        Self {
+            caller,
+            clock,
+            desk,
+            devices,
+            enrolment,
+            folder,
+            live,
+            pki,
+            renewal,
+            sessions,
+            tokens,
+            tenants,
+            bearer,
+            _database: None,
+        }
     }
 
     /// A token's text.
