@@ -295,6 +295,13 @@ impl Intent {
         Ok(SiteChange { change, user, edits, inflated: checked.inflated })
     }
 
+    /// Hash and author of one change (hexadecimal), which name it before anything else about it is believed.
+    pub fn identify(bytes: &[u8]) -> Result<(ChangeHash, String), ApplyError> {
+        bound::check(bytes, Limits::CHANGE)?;
+        let change = read_change(bytes)?;
+        Ok((change.hash(), change.actor_id().to_hex_string()))
+    }
+
     /// Applies a change that [`Self::authorise`] let through on this very document.
     pub fn apply_site(&mut self, site: SiteChange) -> Result<Vec<Edit>, ApplyError> {
         self.check_room_for(&site.edits)?;
@@ -316,10 +323,7 @@ impl Intent {
                 let Some((winner, author)) = values.pop() else { continue };
                 let path = format!("{room}/{key}");
                 match winner.as_deref().map(|text| Edit::from_text(room, &key, Some(text))) {
-                    Some(Ok(Edit::SetLabel { value, .. })) => drop(view.labels.insert(key, value)),
-                    Some(Ok(Edit::SetNote { value, .. })) => drop(view.notes.insert(key, value)),
-                    Some(Ok(Edit::SetModel { name, model })) => drop(view.models.insert(name, model)),
-                    Some(Ok(Edit::SetConfig { value, .. })) => drop(view.config.insert(key, value)),
+                    Some(Ok(edit)) => view.overlay(&edit),
                     _ => view.unreadable.push(path.clone()),
                 }
                 if !values.is_empty() {

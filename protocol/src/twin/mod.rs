@@ -21,10 +21,10 @@ pub mod sign;
 mod status;
 mod view;
 
-pub use author::Author;
+pub use author::{Author, valid_user};
 pub use authorise::{Authority, Refusal};
 pub use bound::BoundError;
-pub use edit::{DesiredModel, Edit, EditError, Room};
+pub use edit::{DesiredModel, Edit, EditError, MAX_EDITS, Room};
 pub use epoch::Replay;
 pub use intent::{ApplyError, ChangeHash, FIRST_EPOCH, Intent, IntentError, MAX_CONTENT_BYTES, SiteChange};
 pub use report::{ComponentState, ComponentStatus, IntentStatus, LinkStatus, ModelState, ModelStatus};

@@ -2,6 +2,9 @@
 
 use super::ChangeHash;
 use crate::{DeviceId, TenantId};
+use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
+use x509_parser::prelude::FromDer as _;
+use x509_parser::x509::SubjectPublicKeyInfo;
 
 /// Says what the signature is for: no other message that a device signs begins like this.
 const CONTEXT: &[u8] = b"aidos site change v1\0";
@@ -18,6 +21,13 @@ pub fn site_change_message(tenant: TenantId, device: DeviceId, epoch: u32, user:
     message.extend(user.as_bytes());
     message.extend(change.as_ref());
     message
+}
+
+/// Whether `signature` (ECDSA P-256 over SHA-256, ASN.1) over `message` is by the key whose SubjectPublicKeyInfo is `spki`, DER.
+pub fn verify(spki: &[u8], message: &[u8], signature: &[u8]) -> bool {
+    let Ok((_, parsed)) = SubjectPublicKeyInfo::from_der(spki) else { return false };
+    let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, parsed.subject_public_key.data);
+    key.verify(message, signature).is_ok()
 }
 
 #[cfg(test)]

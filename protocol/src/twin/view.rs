@@ -1,6 +1,6 @@
 //! What an intent document says at present, conflicts included.
 
-use super::DesiredModel;
+use super::{DesiredModel, Edit};
 use crate::ModelName;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -26,6 +26,22 @@ pub struct IntentView {
     /// Paths whose value this version cannot read (a newer one wrote it); they are left as they are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unreadable: Vec<String>,
+}
+
+impl IntentView {
+    /// Shows `edit` on top, as it will be once it is merged.
+    pub fn overlay(&mut self, edit: &Edit) {
+        match edit.clone() {
+            Edit::SetLabel { key, value } => drop(self.labels.insert(key, value)),
+            Edit::RemoveLabel { key } => drop(self.labels.remove(&key)),
+            Edit::SetNote { key, value } => drop(self.notes.insert(key, value)),
+            Edit::RemoveNote { key } => drop(self.notes.remove(&key)),
+            Edit::SetModel { name, model } => drop(self.models.insert(name, model)),
+            Edit::RemoveModel { name } => drop(self.models.remove(&name)),
+            Edit::SetConfig { key, value } => drop(self.config.insert(key, value)),
+            Edit::RemoveConfig { key } => drop(self.config.remove(&key)),
+        }
+    }
 }
 
 /// Values that lost against a simultaneous write of the same field.
