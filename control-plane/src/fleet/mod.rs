@@ -30,6 +30,8 @@ mod thinning;
 mod tokens;
 mod tokens_store;
 mod twins;
+mod twins_merge;
+mod twins_port;
 mod twins_store;
 mod views;
 
@@ -41,6 +43,8 @@ mod link_tests;
 mod raw_link;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod twins_tests;
 
 pub(crate) use commands::Commands;
 pub(crate) use devices::{Denied, Devices};
@@ -56,3 +60,4 @@ pub(crate) use sessions::{SessionPorts, SessionSettings, Sessions};
 pub(crate) use store::{DeviceKey, DeviceRow};
 pub(crate) use telemetry::{Retention, Telemetry};
 pub(crate) use tokens::Tokens;
+pub(crate) use twins::{IntentState, StatusState, TwinError, Twins, What};

@@ -1,1 +1,302 @@
-//! Twins in the database.
+//! Twins in the database. The only file that knows these tables, and the one that keeps `device_labels` as the intents say.
+//!
+//! A document is written with the revision and the epoch that it was read with in the condition: who lost a race writes nothing.
+
+use crate::platform::db::StoreError;
+use aidos_protocol::frame::{StatusDelta, StatusEntry};
+use aidos_protocol::{DeviceId, TenantId, time::Micros};
+use sqlx::any::AnyRow;
+use sqlx::{Any, AnyConnection, AnyPool, Executor, Row};
+use std::collections::BTreeMap;
+
+/// Epochs kept beside the one that the device holds: it can be behind by more only if it was never heard of since.
+const KEPT_EPOCHS: i64 = 8;
+
+/// A device's intent as it is stored.
+#[derive(Debug, Clone)]
+pub(super) struct TwinRow {
+    pub(super) revision: u64,
+    pub(super) epoch: u32,
+    pub(super) document: Vec<u8>,
+    pub(super) birth_bytes: usize,
+    pub(super) acked_epoch: u32,
+    /// Authors of whom a change was refused in this epoch, and why.
+    pub(super) quarantine: BTreeMap<String, String>,
+}
+
+fn number<T: TryFrom<i64>>(row: &AnyRow, column: &str) -> Result<T, StoreError> {
+    let value: i64 = row.try_get(column)?;
+    T::try_from(value).map_err(|_| StoreError::Corrupt(format!("column {column}: {value} is out of range")))
+}
+
+fn integer<T: TryInto<i64>>(value: T) -> Result<i64, StoreError> {
+    value.try_into().map_err(|_| StoreError::Corrupt("a counter has outgrown the database".into()))
+}
+
+fn json(map: &BTreeMap<String, String>) -> String {
+    serde_json::to_string(map).expect("a map of texts is JSON")
+}
+
+/// The intent of `device`; [`StoreError::NotFound`] when there is no such device in the tenant.
+pub(super) async fn twin<'e>(
+    executor: impl Executor<'e, Database = Any>,
+    tenant: TenantId,
+    device: DeviceId,
+) -> Result<TwinRow, StoreError> {
+    let sql = "SELECT revision, epoch, document, birth_bytes, acked_epoch, quarantine FROM twins \
+               WHERE tenant_id = $1 AND device_id = $2";
+    let row = sqlx::query(sql).bind(tenant.to_string()).bind(device.to_string()).fetch_one(executor).await?;
+    let quarantine: String = row.try_get("quarantine")?;
+    Ok(TwinRow {
+        revision: number(&row, "revision")?,
+        epoch: number(&row, "epoch")?,
+        document: row.try_get("document")?,
+        birth_bytes: number(&row, "birth_bytes")?,
+        acked_epoch: number(&row, "acked_epoch")?,
+        quarantine: serde_json::from_str(&quarantine).map_err(|e| StoreError::Corrupt(format!("column quarantine: {e}")))?,
+    })
+}
+
+/// A new device's intent.
+pub(super) async fn insert(
+    tx: &mut AnyConnection,
+    tenant: TenantId,
+    device: DeviceId,
+    row: &TwinRow,
+    now: Micros,
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO twins (tenant_id, device_id, revision, epoch, document, birth_bytes, acked_epoch, quarantine, updated_us) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    sqlx::query(sql)
+        .bind(tenant.to_string())
+        .bind(device.to_string())
+        .bind(integer(row.revision)?)
+        .bind(i64::from(row.epoch))
+        .bind(row.document.clone())
+        .bind(integer(row.birth_bytes)?)
+        .bind(i64::from(row.acked_epoch))
+        .bind(json(&row.quarantine))
+        .bind(now.0)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// Puts `next` in the place of what stands at `before` (revision, epoch). Says whether it still stood there.
+pub(super) async fn update(
+    tx: &mut AnyConnection,
+    tenant: TenantId,
+    device: DeviceId,
+    before: (u64, u32),
+    next: &TwinRow,
+    now: Micros,
+) -> Result<bool, StoreError> {
+    let sql = "UPDATE twins SET revision = $1, epoch = $2, document = $3, birth_bytes = $4, acked_epoch = $5, quarantine = $6, \
+               updated_us = $7 WHERE tenant_id = $8 AND device_id = $9 AND revision = $10 AND epoch = $11";
+    let done = sqlx::query(sql)
+        .bind(integer(next.revision)?)
+        .bind(i64::from(next.epoch))
+        .bind(next.document.clone())
+        .bind(integer(next.birth_bytes)?)
+        .bind(i64::from(next.acked_epoch))
+        .bind(json(&next.quarantine))
+        .bind(now.0)
+        .bind(tenant.to_string())
+        .bind(device.to_string())
+        .bind(integer(before.0)?)
+        .bind(i64::from(before.1))
+        .execute(tx)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// The device holds epoch `epoch` now.
+pub(super) async fn set_acked(tx: &mut AnyConnection, tenant: TenantId, device: DeviceId, epoch: u32) -> Result<(), StoreError> {
+    sqlx::query("UPDATE twins SET acked_epoch = $1 WHERE tenant_id = $2 AND device_id = $3 AND epoch = $1")
+        .bind(i64::from(epoch))
+        .bind(tenant.to_string())
+        .bind(device.to_string())
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// The document of an earlier epoch, while it is kept.
+pub(super) async fn epoch(
+    tx: &mut AnyConnection,
+    tenant: TenantId,
+    device: DeviceId,
+    epoch: u32,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let sql = "SELECT document FROM twin_epochs WHERE tenant_id = $1 AND device_id = $2 AND epoch = $3";
+    let query = sqlx::query(sql).bind(tenant.to_string()).bind(device.to_string()).bind(i64::from(epoch));
+    Ok(query.fetch_optional(tx).await?.map(|row| row.try_get("document")).transpose()?)
+}
+
+/// Keeps the document of an earlier epoch, or what became of it, and drops those that are out of reach: all but the newest few
+/// and `held`, the one that the device has.
+pub(super) async fn put_epoch(
+    tx: &mut AnyConnection,
+    tenant: TenantId,
+    device: DeviceId,
+    epoch: u32,
+    document: Vec<u8>,
+    held: u32,
+    now: Micros,
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO twin_epochs (tenant_id, device_id, epoch, document, ended_us) VALUES ($1, $2, $3, $4, $5) \
+               ON CONFLICT (tenant_id, device_id, epoch) DO UPDATE SET document = excluded.document";
+    sqlx::query(sql)
+        .bind(tenant.to_string())
+        .bind(device.to_string())
+        .bind(i64::from(epoch))
+        .bind(document)
+        .bind(now.0)
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query(
+        "DELETE FROM twin_epochs WHERE tenant_id = $1 AND device_id = $2 AND epoch <> $3 AND epoch <= \
+         (SELECT epoch FROM twins WHERE tenant_id = $1 AND device_id = $2) - $4",
+    )
+    .bind(tenant.to_string())
+    .bind(device.to_string())
+    .bind(i64::from(held))
+    .bind(KEPT_EPOCHS)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Makes the device's mirrored labels what its intent says.
+pub(super) async fn put_labels(
+    tx: &mut AnyConnection,
+    tenant: TenantId,
+    device: DeviceId,
+    labels: &BTreeMap<String, String>,
+) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM device_labels WHERE tenant_id = $1 AND device_id = $2")
+        .bind(tenant.to_string())
+        .bind(device.to_string())
+        .execute(&mut *tx)
+        .await?;
+    for (key, value) in labels {
+        sqlx::query("INSERT INTO device_labels (tenant_id, device_id, key, value) VALUES ($1, $2, $3, $4)")
+            .bind(tenant.to_string())
+            .bind(device.to_string())
+            .bind(key.clone())
+            .bind(value.clone())
+            .execute(&mut *tx)
+            .await?;
+    }
+    Ok(())
+}
+
+/// `(boot_id, seq)` up to which the device's status is held, and since when; `(0, 0)` for nothing.
+pub(super) async fn status_position<'e>(
+    executor: impl Executor<'e, Database = Any>,
+    tenant: TenantId,
+    device: DeviceId,
+) -> Result<((u64, u64), Option<Micros>), StoreError> {
+    let sql = "SELECT boot_id, seq, updated_us FROM device_status_position WHERE tenant_id = $1 AND device_id = $2";
+    match sqlx::query(sql).bind(tenant.to_string()).bind(device.to_string()).fetch_optional(executor).await? {
+        None => Ok(((0, 0), None)),
+        Some(row) => Ok(((number(&row, "boot_id")?, number(&row, "seq")?), Some(Micros(row.try_get("updated_us")?)))),
+    }
+}
+
+/// All that the device reports: path and JSON text.
+pub(super) async fn status<'e>(
+    executor: impl Executor<'e, Database = Any>,
+    tenant: TenantId,
+    device: DeviceId,
+) -> Result<BTreeMap<String, String>, StoreError> {
+    let sql = "SELECT path, value FROM device_status WHERE tenant_id = $1 AND device_id = $2";
+    let rows = sqlx::query(sql).bind(tenant.to_string()).bind(device.to_string()).fetch_all(executor).await?;
+    rows.iter().map(|row| Ok((row.try_get("path")?, row.try_get("value")?))).collect()
+}
+
+/// What many devices report at one path: device and JSON text, by device after `after`, at most `limit`.
+pub(super) async fn status_at(
+    pool: &AnyPool,
+    tenant: TenantId,
+    path: &str,
+    after: Option<DeviceId>,
+    limit: u32,
+) -> Result<Vec<(DeviceId, String)>, StoreError> {
+    let sql = "SELECT device_id, value FROM device_status WHERE tenant_id = $1 AND path = $2 AND device_id > $3 \
+               ORDER BY device_id LIMIT $4";
+    let rows = sqlx::query(sql)
+        .bind(tenant.to_string())
+        .bind(path.to_owned())
+        .bind(after.map_or_else(String::new, |device| device.to_string()))
+        .bind(i64::from(limit))
+        .fetch_all(pool)
+        .await?;
+    let device = |row: &AnyRow| -> Result<DeviceId, StoreError> {
+        let text: String = row.try_get("device_id")?;
+        text.parse().map_err(|e| StoreError::Corrupt(format!("column device_id: {e}")))
+    };
+    rows.iter().map(|row| Ok((device(row)?, row.try_get("value")?))).collect()
+}
+
+/// Moves the position from `before` to that of `delta`. Says whether it still stood there.
+pub(super) async fn put_status_position(
+    tx: &mut AnyConnection,
+    tenant: TenantId,
+    device: DeviceId,
+    before: (u64, u64),
+    delta: &StatusDelta,
+    now: Micros,
+) -> Result<bool, StoreError> {
+    let sql = "INSERT INTO device_status_position (tenant_id, device_id, boot_id, seq, updated_us) VALUES ($1, $2, $3, $4, $5) \
+               ON CONFLICT (tenant_id, device_id) DO UPDATE SET boot_id = excluded.boot_id, seq = excluded.seq, \
+               updated_us = excluded.updated_us WHERE device_status_position.boot_id = $6 AND device_status_position.seq = $7";
+    let done = sqlx::query(sql)
+        .bind(tenant.to_string())
+        .bind(device.to_string())
+        .bind(integer(delta.boot_id)?)
+        .bind(integer(delta.seq)?)
+        .bind(now.0)
+        .bind(integer(before.0)?)
+        .bind(integer(before.1)?)
+        .execute(tx)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Sets one path.
+pub(super) async fn put_status(
+    tx: &mut AnyConnection,
+    tenant: TenantId,
+    device: DeviceId,
+    entry: &StatusEntry,
+) -> Result<(), StoreError> {
+    let value = std::str::from_utf8(&entry.value).map_err(|_| StoreError::Corrupt("a status that is no text".into()))?;
+    sqlx::query(
+        "INSERT INTO device_status (tenant_id, device_id, path, value) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (tenant_id, device_id, path) DO UPDATE SET value = excluded.value",
+    )
+    .bind(tenant.to_string())
+    .bind(device.to_string())
+    .bind(entry.path.clone())
+    .bind(value.to_owned())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Removes one path.
+pub(super) async fn remove_status(
+    tx: &mut AnyConnection,
+    tenant: TenantId,
+    device: DeviceId,
+    path: &str,
+) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM device_status WHERE tenant_id = $1 AND device_id = $2 AND path = $3")
+        .bind(tenant.to_string())
+        .bind(device.to_string())
+        .bind(path.to_owned())
+        .execute(tx)
+        .await?;
+    Ok(())
+}
