@@ -1,1 +1,217 @@
-//! What can be set on an agent, its defaults and its checks.
+//! What can be set on an agent, its defaults and its checks. Order of precedence: flags, environment, file, defaults.
+//!
+//! Nothing secret is ever in it: keys and certificates have their own files (`identity`).
+
+use crate::observe::telemetry;
+use crate::state::SpoolLimits;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not TOML, or says something that there is not.
+    #[error("{path} is not valid: {source}")]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// Where and what.
+        source: Box<toml::de::Error>,
+    },
+    /// A value out of its range.
+    #[error("{setting}: {why}")]
+    Value {
+        /// The setting's name in the file.
+        setting: &'static str,
+        /// What is wrong and what would be right.
+        why: String,
+    },
+    /// There is no home directory to keep state in.
+    #[error("there is no home directory to keep the agent's state in; choose a folder with --data-dir")]
+    NoHome,
+}
+
+/// Everything that can be set.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where the agent keeps all of its state. Empty: `aidos/agent` in the user's data directory.
+    pub data_dir: PathBuf,
+    /// The inference API.
+    pub serve: Serve,
+    /// Telemetry.
+    pub telemetry: Telemetry,
+    /// Artifacts.
+    pub storage: Storage,
+    /// The link to the control plane.
+    pub link: Link,
+    /// The log.
+    pub log: Log,
+}
+
+/// The inference API.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Serve {
+    /// Address and port; port 0 takes a free one, which `run.json` in the data directory tells.
+    pub address: SocketAddr,
+    /// Whether an address beyond loopback is taken, although the API is plain HTTP without a login.
+    pub allow_remote_http: bool,
+}
+
+/// Telemetry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Telemetry {
+    /// Seconds between samples until intent says otherwise.
+    pub interval_s: u64,
+    /// Bytes of samples that may wait for a link.
+    pub spool_bytes: u64,
+    /// Days after which waiting samples are dropped.
+    pub spool_days: u64,
+}
+
+/// Artifacts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Storage {
+    /// Bytes of models on disk.
+    pub max_bytes: u64,
+}
+
+/// The link to the control plane.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Link {
+    /// Saves data and battery at the price of slower news: no keepalive between the plane's own.
+    pub constrained: bool,
+}
+
+/// The log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,aidos_agent::link=debug`.
+    pub level: String,
+    /// One JSON object per line, for collectors.
+    pub json: bool,
+}
+
+impl Default for Serve {
+    fn default() -> Self {
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 7080)), allow_remote_http: false }
+    }
+}
+impl Default for Telemetry {
+    fn default() -> Self {
+        let limits = SpoolLimits::default();
+        Self { interval_s: telemetry::DEFAULT_INTERVAL_S, spool_bytes: limits.bytes, spool_days: limits.age_s / 86_400 }
+    }
+}
+impl Default for Storage {
+    /// 8 GiB: twice the largest artifact, so that a new version fits beside the old one.
+    fn default() -> Self {
+        Self { max_bytes: 8 << 30 }
+    }
+}
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into(), json: false }
+    }
+}
+
+impl Config {
+    /// Reads `file`, or the defaults when there is none.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let Some(path) = file else { return Ok(Self::default()) };
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        toml::from_str(&text).map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
+    }
+
+    /// Fills in what depends on the machine and checks every range. Call it once, after flags have been applied.
+    pub fn check(mut self) -> Result<Self, ConfigError> {
+        let fail = |setting, why: String| Err(ConfigError::Value { setting, why });
+        if self.data_dir.as_os_str().is_empty() {
+            self.data_dir = default_data_dir()?;
+        }
+        if !self.serve.address.ip().is_loopback() && !self.serve.allow_remote_http {
+            let why = "the inference API is plain HTTP without a login, so only loopback is taken; \
+                       set `serve.allow_remote_http = true` (--allow-remote-http) if the network around it is trusted";
+            return fail("serve.address", format!("{}: {why}", self.serve.address));
+        }
+        if !telemetry::INTERVAL_S.contains(&self.telemetry.interval_s) {
+            let (least, most) = telemetry::INTERVAL_S.into_inner();
+            return fail("telemetry.interval_s", format!("{}: use {least} to {most} seconds", self.telemetry.interval_s));
+        }
+        if !(64 << 10..=16 << 30).contains(&self.telemetry.spool_bytes) {
+            return fail("telemetry.spool_bytes", format!("{}: use 64 KiB to 16 GiB", self.telemetry.spool_bytes));
+        }
+        if !(1..=3_650).contains(&self.telemetry.spool_days) {
+            return fail("telemetry.spool_days", format!("{}: use 1 to 3650", self.telemetry.spool_days));
+        }
+        if self.storage.max_bytes < 1 << 20 {
+            return fail("storage.max_bytes", format!("{}: use at least 1 MiB", self.storage.max_bytes));
+        }
+        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log.level) {
+            return fail("log.level", format!("`{}`: {error}; use error, warn, info, debug or trace", self.log.level));
+        }
+        Ok(self)
+    }
+
+    /// The spool's limits.
+    pub fn spool_limits(&self) -> SpoolLimits {
+        let defaults = SpoolLimits::default();
+        SpoolLimits { bytes: self.telemetry.spool_bytes, age_s: self.telemetry.spool_days * 86_400, ..defaults }
+    }
+}
+
+fn default_data_dir() -> Result<PathBuf, ConfigError> {
+    let dirs = directories::ProjectDirs::from("", "", "aidos").ok_or(ConfigError::NoHome)?;
+    Ok(dirs.data_dir().join("agent"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        let config: Config = toml::from_str(text).map_err(|error| error.to_string())?;
+        config.check().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_defaults_are_valid_and_listen_on_loopback_only() {
+        let config = parse("data_dir = '/x'").unwrap();
+        assert!(config.serve.address.ip().is_loopback());
+        assert_eq!((config.serve.address.port(), config.telemetry.interval_s), (7080, 10));
+    }
+
+    #[test]
+    fn plain_http_beyond_loopback_needs_an_explicit_word() {
+        let error = parse("[serve]\naddress = '0.0.0.0:7080'").unwrap_err();
+        assert!(error.contains("allow_remote_http"), "{error}");
+        assert!(parse("data_dir = '/x'\n[serve]\naddress = '0.0.0.0:0'\nallow_remote_http = true").is_ok());
+    }
+
+    #[test]
+    fn a_misspelt_setting_and_a_value_out_of_range_are_named() {
+        assert!(parse("[serv]\n").unwrap_err().contains("serv"));
+        assert!(parse("[telemetry]\ninterval_s = 0").unwrap_err().contains("1 to 3600"));
+        assert!(parse("[log]\nlevel = 'a=b=c'").unwrap_err().contains("use error, warn"));
+        assert!(parse("[storage]\nmax_bytes = 5").unwrap_err().contains("at least"));
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        assert!(Config::load(Some(Path::new("/nowhere/agent.toml"))).unwrap_err().to_string().contains("/nowhere/agent.toml"));
+    }
+}

@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod assembly;
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod identity;
 pub mod infer;

@@ -20,12 +20,12 @@ const MAX_BYTES: usize = 192 << 10;
 const MAX_LINE: usize = 2_048;
 
 /// One event.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LogLine {
     /// When.
     pub time_us: Micros,
     /// `ERROR`, `WARN`, `INFO`, `DEBUG` or `TRACE`.
-    pub level: &'static str,
+    pub level: String,
     /// Which module.
     pub target: String,
     /// The message and its fields.
@@ -77,7 +77,10 @@ impl<S: Subscriber> Layer<S> for Logs {
             line.push('…');
         }
         let level = *meta.level();
-        self.push(level, LogLine { time_us: clock::now(), level: level.as_str(), target: meta.target().to_owned(), text: line });
+        self.push(
+            level,
+            LogLine { time_us: clock::now(), level: level.as_str().to_owned(), target: meta.target().to_owned(), text: line },
+        );
     }
 }
 

@@ -4,9 +4,11 @@
 
 mod gpu;
 mod inventory;
+mod logging;
 mod logs;
 pub mod telemetry;
 
 pub use gpu::Gpus;
 pub use inventory::{collect, hostname};
+pub use logging::{Logging, SetLevel};
 pub use logs::{LogLine, Logs};

@@ -52,6 +52,13 @@ impl Inbox {
         self.ledger.run(move |tx| begin(tx, &id, boot, now)).await
     }
 
+    /// The result of a command that finished, without noting anything.
+    pub async fn result(&self, id: &str) -> Result<Option<CommandResult>, LedgerError> {
+        let (id, boot) = (id.to_owned(), self.boot);
+        let known = self.ledger.run(move |tx| known(tx, &id, boot)).await?;
+        Ok(if let Some(Begin::Done(result)) = known { Some(result) } else { None })
+    }
+
     /// Notes the result of a command that was begun.
     pub async fn finish(&self, result: CommandResult) -> Result<(), LedgerError> {
         self.finish_with(result, |_| Ok(())).await
@@ -72,25 +79,30 @@ impl Inbox {
 }
 
 fn begin(tx: &Transaction<'_>, id: &str, boot: u64, now: Micros) -> Result<Begin, LedgerError> {
-    let known: Option<(i64, Option<Vec<u8>>)> = tx
+    if let Some(known) = known(tx, id, boot)? {
+        return Ok(known);
+    }
+    let sql = "INSERT INTO inbox (id, boot, received_us) VALUES (?1, ?2, ?3)";
+    tx.prepare_cached(sql)?.execute(params![id, boot.cast_signed(), now.0])?;
+    trim(tx)?;
+    Ok(Begin::New)
+}
+
+fn known(tx: &Transaction<'_>, id: &str, boot: u64) -> Result<Option<Begin>, LedgerError> {
+    let row: Option<(i64, Option<Vec<u8>>)> = tx
         .prepare_cached("SELECT boot, result FROM inbox WHERE id = ?1")?
         .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    match known {
-        None => {
-            let sql = "INSERT INTO inbox (id, boot, received_us) VALUES (?1, ?2, ?3)";
-            tx.prepare_cached(sql)?.execute(params![id, boot.cast_signed(), now.0])?;
-            trim(tx)?;
-            Ok(Begin::New)
-        }
+    Ok(match row {
+        None => None,
         Some((_, Some(bytes))) => match frame::decode(bytes.into()) {
-            Ok((_, Body::CommandResult(result))) => Ok(Begin::Done(result)),
-            Ok(_) => Err(unreadable("another frame")),
-            Err(error) => Err(unreadable(error)),
+            Ok((_, Body::CommandResult(result))) => Some(Begin::Done(result)),
+            Ok(_) => return Err(unreadable("another frame")),
+            Err(error) => return Err(unreadable(error)),
         },
-        Some((begun, None)) if begun == boot.cast_signed() => Ok(Begin::Running),
-        Some(_) => Ok(Begin::Interrupted),
-    }
+        Some((begun, None)) if begun == boot.cast_signed() => Some(Begin::Running),
+        Some(_) => Some(Begin::Interrupted),
+    })
 }
 
 fn finish(tx: &Transaction<'_>, mut result: CommandResult) -> Result<(), LedgerError> {
@@ -140,7 +152,9 @@ mod tests {
         let inbox = Inbox::open(Ledger::open(dir.path()).unwrap(), 1).unwrap();
         assert_eq!(inbox.begin("a", Micros(1)).await.unwrap(), Begin::New);
         assert_eq!(inbox.begin("a", Micros(2)).await.unwrap(), Begin::Running);
+        assert_eq!(inbox.result("a").await.unwrap(), None);
         inbox.finish(result("a", 3)).await.unwrap();
+        assert_eq!(inbox.result("a").await.unwrap(), Some(result("a", 3)));
         let after_a_kill = Inbox::open(Ledger::open(dir.path()).unwrap(), 2).unwrap();
         assert_eq!(after_a_kill.begin("a", Micros(3)).await.unwrap(), Begin::Done(result("a", 3)));
     }

@@ -9,6 +9,7 @@ mod inbox;
 mod ledger;
 mod spool;
 
+pub(crate) use chunks::free_bytes;
 pub use chunks::{ChunkError, Chunks};
 pub use download::Download;
 pub use inbox::{Begin, Inbox};

@@ -100,6 +100,18 @@ struct Row {
     values: Vec<f64>,
 }
 
+impl State {
+    fn stats(&self) -> SpoolStats {
+        SpoolStats {
+            waiting: self.stored + self.fresh.len() as u64,
+            bytes: self.bytes,
+            lost_samples: self.lost_samples,
+            lost_bytes: self.lost_bytes,
+            newest: self.next.saturating_sub(1),
+        }
+    }
+}
+
 impl Row {
     fn bytes(&self) -> u64 {
         self.values.len() as u64 * 8 + ROW_BYTES
@@ -172,14 +184,12 @@ impl Spool {
 
     /// How the spool fares.
     pub async fn stats(&self) -> SpoolStats {
-        let state = self.state.lock().await;
-        SpoolStats {
-            waiting: state.stored + state.fresh.len() as u64,
-            bytes: state.bytes,
-            lost_samples: state.lost_samples,
-            lost_bytes: state.lost_bytes,
-            newest: state.next.saturating_sub(1),
-        }
+        self.state.lock().await.stats()
+    }
+
+    /// [`Spool::stats`] without waiting; `None` while a sample is being written.
+    pub fn stats_now(&self) -> Option<SpoolStats> {
+        self.state.try_lock().ok().map(|state| state.stats())
     }
 
     async fn flush_locked(&self, state: &mut State) -> Result<(), LedgerError> {

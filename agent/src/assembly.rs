@@ -1,1 +1,0 @@
-//! Wires the components together and owns the order of start and shutdown; the one place where they meet.

@@ -1,0 +1,100 @@
+//! What the admin socket asks, answered from the components.
+
+use super::ports::Links;
+use crate::admin::{Agent, Finding, Health, LinkView, StatusView, findings};
+use crate::clock;
+use crate::identity::Identity;
+use crate::models::Reconciler;
+use crate::observe::{LogLine, Logs};
+use crate::state::{Ledger, Spool, free_bytes};
+use crate::twin::Replica;
+use aidos_protocol::ModelName;
+use aidos_protocol::time::Micros;
+use aidos_protocol::twin::{Edit, IntentView, ModelStatus};
+use async_trait::async_trait;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+pub(super) struct Desk {
+    pub(super) started: Micros,
+    pub(super) data_dir: PathBuf,
+    pub(super) serve_addr: SocketAddr,
+    pub(super) identity: Identity,
+    pub(super) ledger: Ledger,
+    pub(super) links: Links,
+    pub(super) intent: Replica,
+    pub(super) reconciler: Reconciler,
+    pub(super) spool: Spool,
+    pub(super) logs: Logs,
+}
+
+#[async_trait]
+impl Agent for Desk {
+    async fn status(&self) -> StatusView {
+        let link = self.links.handle().state().borrow().clone();
+        let spool = self.spool.stats().await;
+        StatusView {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            data_dir: self.data_dir.display().to_string(),
+            serve_addr: self.serve_addr.to_string(),
+            device_id: Some(self.identity.device_id()),
+            tenant_id: Some(self.identity.tenant_id()),
+            certificate_until: Some(self.identity.validity().1),
+            link: LinkView {
+                transport: link.transport.unwrap_or_default().to_owned(),
+                since: link.since,
+                note: link.note,
+                api_url: self.identity.endpoints().api_url,
+            },
+            models: self.reconciler.statuses(),
+            telemetry_waiting: spool.waiting,
+            telemetry_lost: spool.lost_samples,
+            edits_pending: self.intent.pending().await.len() as u64,
+            started: self.started,
+        }
+    }
+
+    async fn intent(&self) -> Result<IntentView, String> {
+        Ok((**self.intent.view().borrow()).clone())
+    }
+
+    async fn edit(&self, user: &str, edits: Vec<Edit>) -> Result<IntentView, String> {
+        self.intent.edit(user, &edits, clock::now()).await.map_err(|error| error.to_string())?;
+        self.intent().await
+    }
+
+    async fn models(&self) -> BTreeMap<ModelName, ModelStatus> {
+        self.reconciler.statuses()
+    }
+
+    async fn doctor(&self) -> Vec<Finding> {
+        let link = self.links.handle().state().borrow().clone();
+        let ledger = self.ledger.clone();
+        let checked = tokio::task::spawn_blocking(move || ledger.check().err().map(|error| error.to_string())).await;
+        let health = Health {
+            now: clock::now(),
+            certificate: Some(self.identity.validity()),
+            identity_error: None,
+            clock_offset_us: link.clock_offset_us,
+            disk_free: free_bytes(&self.data_dir).ok(),
+            transport: link.transport.map(str::to_owned),
+            link_note: link.note,
+            ledger_error: checked.unwrap_or_else(|error| Some(error.to_string())),
+            ledger_set_aside: self.ledger.set_aside().map(|aside| aside.path.display().to_string()),
+            rotten: self.reconciler.verify_files().await.unwrap_or_default(),
+            models: self.reconciler.statuses(),
+            spool: Some(self.spool.stats().await),
+            running: true,
+        };
+        if !health.rotten.is_empty() {
+            self.reconciler.retry();
+        }
+        findings(&health)
+    }
+
+    async fn logs(&self, lines: usize, level: &str) -> Vec<LogLine> {
+        self.logs.tail(lines, level)
+    }
+}

@@ -1,0 +1,332 @@
+//! Wires the components together and owns the order of start and shutdown; the one place where they meet.
+//!
+//! Start: data directory and its lock → ledger → identity → models from disk → inference API → telemetry → twin → admin
+//! socket → link. What answers offline is there before anything touches a network.
+//!
+//! Shutdown: first what begins new work (admin socket, reconciler, telemetry), then the inference API, which lets running
+//! requests end, then the link, so that the last results and status still go out, and last the spool and the ledger. A kill at
+//! any point loses none of what was acknowledged to anybody.
+
+mod admin;
+mod components;
+mod place;
+mod ports;
+#[cfg(test)]
+mod tests;
+
+pub use place::identity_dir;
+
+use crate::admin as socket;
+use crate::clock;
+use crate::commands::Commands;
+use crate::config::Config;
+use crate::identity::{Identity, IdentityError};
+use crate::infer::{self, Models};
+use crate::link::{self, LinkHandle, Ports, Transport};
+use crate::models::{Desired, Reconciler, Slots};
+use crate::observe::{self, Gpus, Logging, telemetry};
+use crate::serve::{self, ServeContext};
+use crate::state::{ChunkError, Chunks, Inbox, Ledger, LedgerError, Spool};
+use crate::twin::{Replica, Signer, StatusMap};
+use aidos_protocol::DeviceId;
+use aidos_protocol::time::Micros;
+use aidos_protocol::twin::path;
+use components::{Components, Tell};
+use place::Place;
+use ports::{Links, Statuses};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// How long the last words of a component are waited for at each step of the shutdown.
+const LAST_WORDS: Duration = Duration::from_secs(9);
+
+/// Why the agent did not start, or did not end cleanly.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error("{path}: {source}; choose another folder with --data-dir, or make this one writable")]
+    Folder {
+        /// Which folder or file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another agent runs there.
+    #[error("another agent (process {pid}) uses {dir}; stop it, or choose another folder with --data-dir")]
+    Taken {
+        /// Which folder.
+        dir: PathBuf,
+        /// The other agent's process.
+        pid: String,
+    },
+    /// This device has no identity yet.
+    #[error(
+        "this device has not joined a fleet; run the `aidos-agent join` line that `aidos token create` prints, with the same --data-dir ({0})"
+    )]
+    NotJoined(PathBuf),
+    /// The identity cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The ledger cannot be used.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The store of artifacts cannot be used.
+    #[error(transparent)]
+    Store(#[from] ChunkError),
+    /// The inference API's port is not free.
+    #[error("cannot listen on {address}: {source}; choose another with --serve, or 127.0.0.1:0 for any free one")]
+    Listen {
+        /// Which address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A task of the shutdown failed.
+    #[error("the agent did not end cleanly; see its log")]
+    Unclean,
+}
+
+/// An agent that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it answers inference.
+    pub serve_addr: SocketAddr,
+    /// Which device it is.
+    pub device_id: DeviceId,
+    ended: JoinHandle<Result<(), StartError>>,
+}
+
+impl Running {
+    /// Waits until the agent has ended, which the token that was passed to [`run`] brings about.
+    pub async fn join(self) -> Result<(), StartError> {
+        self.ended.await.unwrap_or(Err(StartError::Unclean))
+    }
+}
+
+/// Starts an agent within this process; `shutdown` ends it. Returns once models from disk answer. The configuration must
+/// have been checked ([`Config::check`]), and the process must have a rustls provider.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<Running, StartError> {
+    run_with(config, Logging::default(), shutdown).await
+}
+
+/// [`run`] for an agent that owns the process's log.
+pub async fn run_with(config: Config, logging: Logging, shutdown: CancellationToken) -> Result<Running, StartError> {
+    // Boxed: the futures of a start are large, and a start happens once.
+    Box::pin(start(config, logging, shutdown)).await
+}
+
+async fn start(config: Config, logging: Logging, shutdown: CancellationToken) -> Result<Running, StartError> {
+    let started = clock::now();
+    let place = Place::take(&config.data_dir)?;
+    let ledger = Ledger::open(&config.data_dir)?;
+    let boot = ledger.next_boot_id()?;
+    let identity =
+        Identity::load(&identity_dir(&config.data_dir))?.ok_or_else(|| StartError::NotJoined(config.data_dir.clone()))?;
+    let device_id = identity.device_id();
+
+    let store = Chunks::open(&config.data_dir, ledger.clone(), config.storage.max_bytes)?;
+    let models = Models::new(infer::Settings::default());
+    let statuses = Statuses::new(StatusMap::new(boot));
+    let (links, link_control) = Links::new(identity.clone());
+    let reconciler = Reconciler::new(
+        Arc::new(models.clone()),
+        Arc::new(links.clone()),
+        Arc::new(statuses.clone()),
+        store,
+        Slots::open(ledger.clone())?,
+    );
+    reconciler.restore().await?;
+
+    let address = config.serve.address;
+    let listener = TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
+    let serve_addr = listener.local_addr().map_err(|source| StartError::Listen { address, source })?;
+    let spool = Spool::open(ledger.clone(), config.spool_limits())?;
+    let intent = Replica::open(ledger.clone(), identity.tenant_id(), device_id, signer(&identity), statuses.map())?;
+
+    let tell: Tell = {
+        let statuses = statuses.clone();
+        Arc::new(move |name, status| statuses.set(&format!("{}{name}", path::COMPONENTS), status))
+    };
+    let components = Components::new(tell);
+    let (intake, serving, linking) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+
+    let context = ServeContext {
+        not_ready: {
+            let shutdown = shutdown.clone();
+            Arc::new(move || shutdown.is_cancelled().then(|| "the agent is stopping".to_owned()))
+        },
+        metrics: ports::metrics(links.clone(), spool.clone(), started),
+    };
+    let serve_task = tokio::spawn(serve::run(listener, serve::router(models.clone(), context), serving.clone()));
+    place.announce(serve_addr)?;
+
+    let gpus = Gpus::find();
+    statuses.set(path::INVENTORY, &observe::collect(&config.data_dir, &gpus, &["tract"]));
+    statuses.set(path::AGENT_VERSION, &env!("CARGO_PKG_VERSION"));
+    drop(gpus);
+    let (desired, interval) = follow_intent(&intent, &config, &logging, intake.clone());
+
+    let telemetry = {
+        let (spool, models, dir) = (spool.clone(), models.clone(), config.data_dir.clone());
+        components.supervise("telemetry", intake.clone(), move |stop| {
+            let sampler = telemetry::Sampler::new(&dir, Gpus::find(), ports::model_metrics(models.clone()));
+            let (spool, interval) = (spool.clone(), interval.clone());
+            async move { Ok(telemetry::run(sampler, spool, interval, stop).await) }
+        })
+    };
+    let reconciling = {
+        let reconciler = reconciler.clone();
+        components.supervise("models", intake.clone(), move |stop| {
+            let (reconciler, desired) = (reconciler.clone(), desired.clone());
+            async move { Ok(reconciler.run(desired, stop).await) }
+        })
+    };
+
+    let commands = Commands::new(
+        Inbox::open(ledger.clone(), boot)?,
+        models,
+        logging.logs.clone(),
+        Arc::new(components.clone()),
+        links.plane_clock(),
+    );
+    let ports = Ports {
+        intent: Arc::new(intent.clone()),
+        status: Arc::new(statuses.map()),
+        spool: Arc::new(spool.clone()),
+        commands: Arc::new(commands),
+    };
+    let desk = Arc::new(admin::Desk {
+        started,
+        data_dir: config.data_dir.clone(),
+        serve_addr,
+        identity: identity.clone(),
+        ledger: ledger.clone(),
+        links: links.clone(),
+        intent,
+        reconciler,
+        spool: spool.clone(),
+        logs: logging.logs,
+    });
+    let admin_socket = socket::listen(&config.data_dir)
+        .map_err(|source| StartError::Folder { path: config.data_dir.join(socket::SOCKET), source })?;
+    let (admin_stop, admin_dir) = (intake.clone(), config.data_dir.clone());
+    let admin_task = tokio::spawn(async move { socket::serve(admin_socket, &admin_dir, desk, admin_stop).await });
+
+    let linking_task =
+        link_component(&components, links.clone(), link_control, ports, statuses, config.link.constrained, linking.clone());
+    tracing::info!(device = %device_id, serve = %serve_addr, "the agent runs");
+
+    let ended = tokio::spawn(async move {
+        shutdown.cancelled().await;
+        tracing::info!("stopping");
+        intake.cancel();
+        let _ = tokio::time::timeout(LAST_WORDS, async { tokio::join!(telemetry, reconciling, admin_task) }).await;
+        serving.cancel();
+        let served = serve_task.await;
+        linking.cancel();
+        let _ = tokio::time::timeout(LAST_WORDS, linking_task).await;
+        spool.close().await?;
+        ledger.fold_log()?;
+        place.leave();
+        match served {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(StartError::Unclean),
+        }
+    });
+    Ok(Running { serve_addr, device_id, ended })
+}
+
+/// What the reconciler and telemetry read of intent, kept up to date.
+fn follow_intent(
+    intent: &Replica,
+    config: &Config,
+    logging: &Logging,
+    stop: CancellationToken,
+) -> (watch::Receiver<Desired>, watch::Receiver<u64>) {
+    let default = config.telemetry.interval_s;
+    let level = config.log.level.clone();
+    let mut views = intent.view();
+    let view = views.borrow_and_update().clone();
+    let (desired, desired_read) = watch::channel(Arc::new(view.models.clone()));
+    let (interval, interval_read) = watch::channel(ports::interval(&view, default));
+    let set_level = Arc::clone(&logging.set_level);
+    tokio::spawn(async move {
+        let mut present_level = level.clone();
+        loop {
+            let view = views.borrow_and_update().clone();
+            desired.send_if_modified(|desired| {
+                let news = **desired != view.models;
+                if news {
+                    *desired = Arc::new(view.models.clone());
+                }
+                news
+            });
+            let seconds = ports::interval(&view, default);
+            interval.send_if_modified(|interval| std::mem::replace(interval, seconds) != seconds);
+            let wanted = view.config.get("log.level").and_then(|value| value.as_str()).unwrap_or(&level).to_owned();
+            if wanted != present_level {
+                match set_level(&wanted) {
+                    Ok(()) => tracing::info!(level = wanted, "the log's level follows intent"),
+                    Err(error) => tracing::warn!(%error, "the log's level in intent cannot be used"),
+                }
+                present_level = wanted;
+            }
+            for path in &view.unreadable {
+                tracing::warn!(path, "intent holds a value that this version cannot read; update the agent");
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = views.changed() => if changed.is_err() { return },
+            }
+        }
+    });
+    (desired_read, interval_read)
+}
+
+/// The link as a component: each run has its own channel, so that it can be started again.
+fn link_component(
+    components: &Components,
+    links: Links,
+    first: link::LinkControl,
+    ports: Ports,
+    statuses: Statuses,
+    constrained: bool,
+    stop: CancellationToken,
+) -> JoinHandle<()> {
+    let first = std::sync::Mutex::new(Some(first));
+    components.supervise("link", stop, move |stop| {
+        let taken = first.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let control = taken.unwrap_or_else(|| links.renew_channel());
+        let (identity, handle, ports, statuses) = (links.identity(), links.handle(), ports.clone(), statuses.clone());
+        async move {
+            let transports: Vec<Box<dyn Transport>> =
+                vec![Box::new(link::Quic::new(identity.clone(), constrained)), Box::new(link::Mqtt::new(identity.clone()))];
+            tokio::join!(
+                link::run(transports, ports, identity.clone(), control, stop.clone()),
+                link::keep_certificate_fresh(identity, handle.clone(), stop.clone()),
+                ports::report_link(handle, statuses, stop),
+            );
+            Ok(())
+        }
+    })
+}
+
+fn signer(identity: &Identity) -> Signer {
+    let identity = identity.clone();
+    Arc::new(move |message| {
+        let (key, signature) = identity.sign(message).map_err(|error| error.to_string())?;
+        Ok((key.as_ref().to_vec(), signature))
+    })
+}
+
+/// The control plane's time, as far as it is known: this clock, corrected by what the last session told.
+fn plane_now(handle: &LinkHandle) -> Micros {
+    let offset = handle.state().borrow().clock_offset_us.unwrap_or(0);
+    Micros(clock::now().0.saturating_add(offset))
+}

@@ -1,0 +1,312 @@
+//! Carries out commands of the control plane: self-test, restart a component, tail the log, infer.
+//!
+//! Each is carried out at most once in the device's life (`state::Inbox`), each has an end, and none changes what intent says:
+//! a command is a deed, intent is a state. Every failure is a result with its reason.
+
+use crate::infer;
+use crate::link::CommandPort;
+use crate::models::Runner;
+use crate::observe::Logs;
+use crate::state::{Begin, Inbox};
+use aidos_protocol::ModelName;
+use aidos_protocol::frame::command::Kind;
+use aidos_protocol::frame::command_result::Outcome;
+use aidos_protocol::frame::{Command, CommandResult, Infer, MAX_FRAME_BYTES};
+use aidos_protocol::oip::InferRequest;
+use aidos_protocol::time::Micros;
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Commands carried out at a time; further ones wait their turn.
+const AT_ONCE: usize = 4;
+/// The longest a command may take: a self-test of many models takes minutes.
+const LIMIT: Duration = Duration::from_secs(300);
+/// The longest id that is taken; a command's id has 36 characters.
+const MAX_ID: usize = 128;
+/// How often a repeated command that is still at work is looked at again.
+const LOOK: Duration = Duration::from_millis(250);
+/// The longest payload of a result: what a frame holds, less its other fields.
+const MAX_PAYLOAD: usize = MAX_FRAME_BYTES - 4_096;
+/// The most lines of log in one answer.
+const MAX_LINES: u32 = 500;
+
+/// Restarts components by name.
+pub trait Restart: Send + Sync + 'static {
+    /// Restarts `component`, or says which there are.
+    fn restart(&self, component: &str) -> Result<String, String>;
+}
+
+/// The commands of one device. Cheap to clone.
+#[derive(Clone)]
+pub struct Commands {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    inbox: Inbox,
+    models: infer::Models,
+    logs: Logs,
+    restart: Arc<dyn Restart>,
+    now: Arc<dyn Fn() -> Micros + Send + Sync>,
+    seats: Semaphore,
+}
+
+/// What a command led to.
+struct Deed {
+    outcome: Outcome,
+    message: String,
+    payload: Bytes,
+    content_type: &'static str,
+    header_length: u64,
+}
+
+impl Deed {
+    fn text(outcome: Outcome, message: impl Into<String>) -> Self {
+        Self { outcome, message: message.into(), payload: Bytes::new(), content_type: "", header_length: 0 }
+    }
+    fn json(outcome: Outcome, message: impl Into<String>, value: &impl Serialize) -> Self {
+        let payload = serde_json::to_vec(value).unwrap_or_default().into();
+        Self { payload, content_type: "application/json", ..Self::text(outcome, message) }
+    }
+    fn result(mut self, id: String) -> CommandResult {
+        if self.payload.len() > MAX_PAYLOAD {
+            let text = format!(
+                "the answer has {} bytes, a command's answer at most {MAX_PAYLOAD}; ask the device's own API",
+                self.payload.len()
+            );
+            self = Self::text(Outcome::Failed, text);
+        }
+        CommandResult {
+            id,
+            outcome: self.outcome.into(),
+            message: self.message,
+            payload: self.payload,
+            content_type: self.content_type.to_owned(),
+            header_length: self.header_length,
+        }
+    }
+}
+
+impl Commands {
+    /// `now` is the time by which commands expire: the control plane's, as far as it is known.
+    pub fn new(
+        inbox: Inbox,
+        models: infer::Models,
+        logs: Logs,
+        restart: Arc<dyn Restart>,
+        now: Arc<dyn Fn() -> Micros + Send + Sync>,
+    ) -> Self {
+        Self { inner: Arc::new(Inner { inbox, models, logs, restart, now, seats: Semaphore::new(AT_ONCE) }) }
+    }
+}
+
+#[async_trait]
+impl CommandPort for Commands {
+    async fn execute(&self, command: Command) -> CommandResult {
+        let (inner, id) = (Arc::clone(&self.inner), command.id.clone());
+        // On its own task, so that it runs to its end when the session that waits for it goes away.
+        let task = tokio::spawn(async move { inner.execute(command).await });
+        task.await
+            .unwrap_or_else(|_| Deed::text(Outcome::Failed, "carrying it out failed inside the agent; see its log").result(id))
+    }
+}
+
+impl Inner {
+    async fn execute(&self, command: Command) -> CommandResult {
+        let id = command.id.clone();
+        if id.is_empty() || id.len() > MAX_ID {
+            return Deed::text(Outcome::Refused, "the command has no proper id").result(id.chars().take(MAX_ID).collect());
+        }
+        let unable = |error: crate::state::LedgerError| Deed::text(Outcome::Failed, error.to_string()).result(id.clone());
+        let now = (self.now)();
+        if command.expires_us <= now.0 {
+            return match self.inbox.result(&id).await {
+                Ok(Some(result)) => result,
+                Ok(None) => Deed::text(Outcome::Expired, "it came after its time and was not begun").result(id),
+                Err(error) => unable(error),
+            };
+        }
+        let Some(kind) = command.kind else {
+            let version = env!("CARGO_PKG_VERSION");
+            return Deed::text(Outcome::Refused, format!("the agent {version} does not know this command; update the agent"))
+                .result(id);
+        };
+        match self.inbox.begin(&id, now).await {
+            Ok(Begin::New) => {}
+            Ok(Begin::Done(result)) => return result,
+            Ok(Begin::Running) => return self.wait_for(&id).await,
+            Ok(Begin::Interrupted) => {
+                let text = "the agent was restarted while it carried this out; whether it took effect is not known, so send a new command";
+                return self.finish(Deed::text(Outcome::Failed, text).result(id)).await;
+            }
+            Err(error) => return unable(error),
+        }
+        let deed = match self.seats.acquire().await {
+            Ok(_seat) => tokio::time::timeout(LIMIT, self.carry_out(kind)).await.unwrap_or_else(|_| {
+                Deed::text(Outcome::Failed, format!("it did not end within {} s and was given up", LIMIT.as_secs()))
+            }),
+            Err(_) => Deed::text(Outcome::Failed, "the agent is stopping"),
+        };
+        self.finish(deed.result(id)).await
+    }
+
+    async fn finish(&self, result: CommandResult) -> CommandResult {
+        if let Err(error) = self.inbox.finish(result.clone()).await {
+            tracing::error!(command = result.id, %error, "a command's result could not be stored");
+        }
+        result
+    }
+
+    async fn wait_for(&self, id: &str) -> CommandResult {
+        let until = tokio::time::Instant::now() + LIMIT;
+        while tokio::time::Instant::now() < until {
+            tokio::time::sleep(LOOK).await;
+            if let Ok(Some(result)) = self.inbox.result(id).await {
+                return result;
+            }
+        }
+        Deed::text(Outcome::Failed, "it is still being carried out").result(id.to_owned())
+    }
+
+    async fn carry_out(&self, kind: Kind) -> Deed {
+        match kind {
+            Kind::SelfTest(test) => self.self_test(&test.model).await,
+            Kind::RestartComponent(restart) => match self.restart.restart(&restart.component) {
+                Ok(done) => Deed::text(Outcome::Ok, done),
+                Err(why) => Deed::text(Outcome::Refused, why),
+            },
+            Kind::TailLogs(tail) => {
+                let lines = self.logs.tail(tail.lines.clamp(1, MAX_LINES) as usize, &tail.level);
+                Deed::json(Outcome::Ok, format!("{} lines", lines.len()), &lines)
+            }
+            Kind::Infer(request) => self.infer(request).await.unwrap_or_else(|why| Deed::text(Outcome::Failed, why)),
+        }
+    }
+
+    async fn self_test(&self, only: &str) -> Deed {
+        #[derive(Serialize)]
+        struct Tested {
+            model: ModelName,
+            version: u64,
+            ok: bool,
+            error: String,
+        }
+        let mut tested = Vec::new();
+        for info in self.models.list() {
+            if info.place != infer::Place::Active || !(only.is_empty() || only == info.name.as_str()) {
+                continue;
+            }
+            let error = self.models.check(&info.name, info.version).await.err().unwrap_or_default();
+            tested.push(Tested { model: info.name, version: info.version, ok: error.is_empty(), error });
+        }
+        let failed = tested.iter().filter(|test| !test.ok).count();
+        if tested.is_empty() && !only.is_empty() {
+            return Deed::text(Outcome::Failed, format!("this device does not run a model `{only}`"));
+        }
+        let outcome = if failed == 0 { Outcome::Ok } else { Outcome::Failed };
+        Deed::json(outcome, format!("{} of {} models answer", tested.len() - failed, tested.len()), &tested)
+    }
+
+    async fn infer(&self, command: Infer) -> Result<Deed, String> {
+        let name: ModelName = command.model.parse().map_err(|error: aidos_protocol::NameError| error.to_string())?;
+        let header = (command.header_length > 0).then(|| usize::try_from(command.header_length).unwrap_or(usize::MAX));
+        let request = InferRequest::decode(command.body, header).map_err(|error| error.to_string())?;
+        let form = request.answer_form();
+        let version = (command.model_version > 0).then_some(command.model_version);
+        let response = self.models.infer(&name, version, request).await.map_err(|error| error.to_string())?;
+        let encoded = response.encode(&form).map_err(|error| error.to_string())?;
+        Ok(Deed {
+            content_type: encoded.content_type(),
+            header_length: encoded.header_length.unwrap_or(0) as u64,
+            payload: encoded.body,
+            ..Deed::text(Outcome::Ok, "")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Ledger;
+    use aidos_protocol::frame::{RestartComponent, SelfTest, TailLogs};
+    use std::path::Path;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[derive(Default)]
+    struct Counter(AtomicUsize);
+    impl Restart for Counter {
+        fn restart(&self, component: &str) -> Result<String, String> {
+            if component != "telemetry" {
+                return Err(format!("there is no component `{component}`"));
+            }
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok("restarted".into())
+        }
+    }
+
+    fn commands(dir: &Path, boot: u64) -> (Commands, Arc<Counter>) {
+        let inbox = Inbox::open(Ledger::open(dir).unwrap(), boot).unwrap();
+        let restart = Arc::new(Counter::default());
+        let models = infer::Models::new(infer::Settings::default());
+        (Commands::new(inbox, models, Logs::default(), restart.clone(), Arc::new(|| Micros(100))), restart)
+    }
+    fn command(id: &str, kind: Kind) -> Command {
+        Command { id: id.into(), expires_us: 200, kind: Some(kind) }
+    }
+    fn restart(component: &str) -> Kind {
+        Kind::RestartComponent(RestartComponent { component: component.into() })
+    }
+
+    #[tokio::test]
+    async fn a_command_that_comes_again_is_answered_and_not_carried_out_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, counter) = commands(dir.path(), 1);
+        let result = first.execute(command("a", restart("telemetry"))).await;
+        assert_eq!(result.outcome(), Outcome::Ok);
+        assert_eq!(first.execute(command("a", restart("telemetry"))).await, result);
+        assert_eq!(counter.0.load(Ordering::SeqCst), 1);
+        // After its time and after a restart of the agent the answer still stands.
+        let (second, counter) = commands(dir.path(), 2);
+        let late = Command { expires_us: 50, ..command("a", restart("telemetry")) };
+        assert_eq!(second.execute(late).await, result);
+        assert_eq!(counter.0.load(Ordering::SeqCst), 0);
+    }
+
+    #[tokio::test]
+    async fn an_expired_command_is_not_begun() {
+        let dir = tempfile::tempdir().unwrap();
+        let (commands, counter) = commands(dir.path(), 1);
+        let late = Command { expires_us: 100, ..command("a", restart("telemetry")) };
+        assert_eq!(commands.execute(late).await.outcome(), Outcome::Expired);
+        assert_eq!(counter.0.load(Ordering::SeqCst), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_known_is_refused_with_a_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let (commands, _) = commands(dir.path(), 1);
+        let newer = Command { kind: None, ..command("a", restart("x")) };
+        let result = commands.execute(newer).await;
+        assert_eq!(result.outcome(), Outcome::Refused);
+        assert!(result.message.contains("update the agent"));
+        assert!(commands.execute(command("b", restart("x"))).await.message.contains("no component `x`"));
+        assert_eq!(commands.execute(command("", restart("telemetry"))).await.outcome(), Outcome::Refused);
+    }
+
+    #[tokio::test]
+    async fn models_that_are_not_there_and_bodies_that_are_no_request_fail_in_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let (commands, _) = commands(dir.path(), 1);
+        let test = Kind::SelfTest(SelfTest { model: "digits".into() });
+        assert!(commands.execute(command("a", test)).await.message.contains("does not run"));
+        let infer = Kind::Infer(Infer { model: "digits".into(), body: Bytes::from_static(b"{}"), ..Infer::default() });
+        assert_eq!(commands.execute(command("b", infer)).await.outcome(), Outcome::Failed);
+        let logs = Kind::TailLogs(TailLogs { lines: 10, level: "info".into() });
+        let result = commands.execute(command("c", logs)).await;
+        assert_eq!((result.outcome(), &result.payload[..]), (Outcome::Ok, &b"[]"[..]));
+    }
+}

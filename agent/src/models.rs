@@ -1,1 +1,0 @@
-//! Reconciles the models that intent asks for with those that are loaded.
