@@ -80,3 +80,17 @@ impl RegistryError {
         Self::NotFound(format!("version `{which}` of model `{name}`"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::http::ApiError;
+    use std::io::{Error, ErrorKind};
+
+    #[test]
+    fn a_full_disk_is_told_apart_from_a_broken_one() {
+        let status = |kind| ApiError::from(RegistryError::from(Error::from(kind))).status().as_u16();
+        assert_eq!((status(ErrorKind::StorageFull), status(ErrorKind::QuotaExceeded)), (507, 507));
+        assert_eq!(status(ErrorKind::PermissionDenied), 500);
+    }
+}

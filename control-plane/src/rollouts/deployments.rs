@@ -24,6 +24,8 @@ use tokio::sync::Notify;
 
 /// Active deployments of one tenant: each is looked at for each device that changes.
 const MAX_ACTIVE: u64 = 1_000;
+/// Devices that are asked for one by one; more are looked for in pages.
+const ONE_BY_ONE: usize = 100;
 /// Devices of one look at the fleet.
 pub(super) const PAGE: u32 = 1_000;
 
@@ -239,8 +241,10 @@ impl Deployments {
             return Ok(counts);
         }
         (counts.pending, counts.downloading) = (0, 0);
-        for (device, progress) in store::unfinished(self.db.pool(), tenant, id).await? {
-            let online = self.fleet.device(tenant, device).await?.is_some_and(|device| device.online);
+        let unfinished = store::unfinished(self.db.pool(), tenant, id).await?;
+        let online = self.online(tenant, id, unfinished.iter().map(|(device, _)| *device).collect()).await?;
+        for (device, progress) in unfinished {
+            let online = online.contains(&device);
             match (online, progress) {
                 (false, _) => counts.offline += 1,
                 (true, Progress::Downloading) => counts.downloading += 1,
@@ -250,6 +254,36 @@ impl Deployments {
         // The rows may have changed between the two looks.
         counts.total = counts.pending + counts.downloading + counts.ready + counts.failed + counts.offline;
         Ok(counts)
+    }
+
+    /// Those of `devices`, which are of deployment `id`, that have a session now.
+    async fn online(
+        &self,
+        tenant: TenantId,
+        id: DeploymentId,
+        devices: BTreeSet<DeviceId>,
+    ) -> Result<BTreeSet<DeviceId>, DeploymentError> {
+        let mut online = BTreeSet::new();
+        if devices.len() > ONE_BY_ONE {
+            let selector = self.get(tenant, id).await?.selector;
+            let mut after = None;
+            loop {
+                let page = self.fleet.matching(tenant, &selector, after, PAGE).await?;
+                online.extend(page.devices.iter().filter(|device| device.online && devices.contains(&device.id)).map(|d| d.id));
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+            // What is left is offline, or about to be judged anew.
+            return Ok(online);
+        }
+        for device in devices {
+            if self.fleet.device(tenant, device).await?.is_some_and(|device| device.online) {
+                online.insert(device);
+            }
+        }
+        Ok(online)
     }
 
     /// The devices of a deployment, by id after `after`.

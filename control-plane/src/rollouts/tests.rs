@@ -30,6 +30,7 @@ both_stores!(
     stopping_leaves_or_removes_and_then_frees_the_model,
     a_device_that_refuses_fails_alone,
     a_dry_run_says_whom_it_would_reach_and_changes_nothing,
+    a_large_deployment_is_counted_page_by_page,
     tenants_see_only_their_own_deployments,
     a_running_reconciler_follows_changes,
     problems_show_where_the_selector_is_wrong,
@@ -319,6 +320,18 @@ async fn a_dry_run_says_whom_it_would_reach_and_changes_nothing(db: Db) {
     assert_eq!(world.deployments.plan(world.alice.tenant, "digits", "*", 1).await.unwrap().matching, 2);
     world.reconcile().await;
     assert_eq!(world.versions(a), [1]);
+}
+
+async fn a_large_deployment_is_counted_page_by_page(db: Db) {
+    let world = World::on(db).await;
+    let devices: Vec<_> = (0..130).map(|n| world.device(&format!("d{n}"), &[])).collect();
+    let deployment = world.deploy("digits@1", "*").await;
+    world.reconcile().await;
+    for device in &devices[..20] {
+        world.fleet.change(world.alice.tenant, *device, |twin| twin.online = false);
+    }
+    let counts = world.deployments.counts(world.alice.tenant, deployment.id).await.unwrap();
+    assert_eq!(counts, DeploymentCounts { total: 130, pending: 110, offline: 20, ..DeploymentCounts::default() });
 }
 
 async fn tenants_see_only_their_own_deployments(db: Db) {
