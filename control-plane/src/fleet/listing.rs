@@ -6,6 +6,7 @@ use super::store::DeviceRow;
 use crate::platform::db::StoreError;
 use crate::tenants::Caller;
 use aidos_protocol::api::devices::DeviceSort;
+use aidos_protocol::selector::Selector;
 use aidos_protocol::{DeviceId, TenantId};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -32,6 +33,17 @@ impl Devices {
         limit: usize,
     ) -> Result<Vec<DeviceRow>, StoreError> {
         store::list(self.db.pool(), tenant, filter, sort, after, limit).await
+    }
+
+    /// The devices that match and are not revoked, by id after `after`, at most `limit`: for who has to visit all of them.
+    pub(crate) async fn matching(
+        &self,
+        tenant: TenantId,
+        selector: &Selector,
+        after: Option<DeviceId>,
+        limit: usize,
+    ) -> Result<Vec<DeviceRow>, StoreError> {
+        store::matching(self.db.pool(), tenant, selector, after, limit).await
     }
 
     /// The labels of `devices`, those without any left out.

@@ -78,6 +78,20 @@ impl Statement {
     fn text(&mut self, value: impl Into<String>) -> String {
         self.bind(Bind::Text(value.into()))
     }
+
+    /// The first `limit` rows.
+    async fn rows(mut self, pool: &AnyPool, limit: usize) -> Result<Vec<DeviceRow>, StoreError> {
+        let limit = self.bind(Bind::Number(i64::try_from(limit).unwrap_or(i64::MAX)));
+        self.text += &format!(" LIMIT {limit}");
+        let mut query = sqlx::query_as::<Any, DeviceRow>(sqlx::AssertSqlSafe(self.text));
+        for bind in self.binds {
+            query = match bind {
+                Bind::Text(text) => query.bind(text),
+                Bind::Number(number) => query.bind(number),
+            };
+        }
+        Ok(query.fetch_all(pool).await?)
+    }
 }
 
 /// The devices of `filter` after `after` in the order `sort`, at most `limit`.
@@ -113,16 +127,27 @@ pub(super) async fn list(
             sql.text += &format!(" AND ({seen} < {at} OR ({seen} = {at} AND d.id < {id}))");
         }
     }
-    let limit = sql.bind(Bind::Number(i64::try_from(limit).unwrap_or(i64::MAX)));
-    sql.text += &format!(" ORDER BY {order} LIMIT {limit}");
-    let mut query = sqlx::query_as::<Any, DeviceRow>(sqlx::AssertSqlSafe(sql.text));
-    for bind in sql.binds {
-        query = match bind {
-            Bind::Text(text) => query.bind(text),
-            Bind::Number(number) => query.bind(number),
-        };
+    sql.text += &format!(" ORDER BY {order}");
+    sql.rows(pool, limit).await
+}
+
+/// The devices that match and may connect, by id after `after`, at most `limit`.
+pub(super) async fn matching(
+    pool: &AnyPool,
+    tenant: TenantId,
+    selector: &Selector,
+    after: Option<DeviceId>,
+    limit: usize,
+) -> Result<Vec<DeviceRow>, StoreError> {
+    let mut sql = Statement { text: String::new(), binds: vec![Bind::Text(tenant.to_string())] };
+    sql.text = format!("SELECT {DEVICE_COLUMNS} FROM devices d WHERE d.tenant_id = $1 AND d.state = 'active'");
+    narrow(&mut sql, &DeviceFilter { selector: selector.clone(), ..Default::default() });
+    if let Some(id) = after {
+        let id = sql.text(id.to_string());
+        sql.text += &format!(" AND d.id > {id}");
     }
-    Ok(query.fetch_all(pool).await?)
+    sql.text += " ORDER BY d.id";
+    sql.rows(pool, limit).await
 }
 
 fn narrow(sql: &mut Statement, filter: &DeviceFilter) {

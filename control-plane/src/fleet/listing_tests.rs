@@ -10,6 +10,7 @@ use std::time::Duration;
 
 both_stores!(
     devices_are_found_by_labels_state_and_text,
+    who_visits_all_matching_devices_meets_each_once_and_no_revoked_one,
     every_order_walks_all_devices_once_page_by_page,
     a_name_is_changed_only_in_the_state_that_was_seen,
 );
@@ -46,6 +47,29 @@ async fn devices_are_found_by_labels_state_and_text(db: Db) {
     let labels = fleet.devices.labels(fleet.ours.tenant, &[a, b]).await.unwrap();
     assert_eq!(labels[&a]["gpu"], "none");
     assert!(fleet.devices.labels(fleet.theirs.tenant, &[a]).await.unwrap().is_empty());
+}
+
+async fn who_visits_all_matching_devices_meets_each_once_and_no_revoked_one(db: Db) {
+    let fleet = Fleet::new(db).await;
+    let lab = [("site", "lab")];
+    let mut ids = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        ids.push(fleet.device(&fleet.ours, name, &lab).await);
+        fleet.clock.advance(Duration::from_secs(1));
+    }
+    fleet.device(&fleet.ours, "elsewhere", &[]).await;
+    fleet.device(&fleet.theirs, "theirs", &lab).await;
+    fleet.devices.revoke(&fleet.ours, ids[1]).await.unwrap();
+    let selector = "site=lab".parse().unwrap();
+    let mut met = Vec::new();
+    loop {
+        let next = fleet.devices.matching(fleet.ours.tenant, &selector, met.last().copied(), 2).await.unwrap();
+        if next.is_empty() {
+            break;
+        }
+        met.extend(next.iter().map(|row| row.id));
+    }
+    assert_eq!(met, [ids[0], ids[2], ids[3]]);
 }
 
 async fn every_order_walks_all_devices_once_page_by_page(db: Db) {
