@@ -66,11 +66,9 @@ CREATE TABLE commands (
   kind             TEXT   NOT NULL,
   arguments        TEXT   NOT NULL,
   request          BLOB   NOT NULL,
-  request_digest   TEXT   NOT NULL,
   state            TEXT   NOT NULL,
   offline_policy   TEXT   NOT NULL,
   actor            TEXT   NOT NULL,
-  idempotency_key  TEXT,
   created_us       BIGINT NOT NULL,
   expires_us       BIGINT NOT NULL,
   delivered_us     BIGINT,
@@ -80,7 +78,6 @@ CREATE TABLE commands (
   content_type     TEXT,
   header_length    BIGINT,
   PRIMARY KEY (tenant_id, id),
-  UNIQUE (tenant_id, idempotency_key),
   FOREIGN KEY (tenant_id, device_id) REFERENCES devices (tenant_id, id) ON DELETE CASCADE
 );
 CREATE INDEX commands_by_device ON commands (tenant_id, device_id, state, id);

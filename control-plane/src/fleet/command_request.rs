@@ -3,10 +3,9 @@
 use aidos_protocol::api::commands::{
     CommandArguments, CommandKind, CreateCommand, LogLevel, MAX_LOG_LINES, MAX_TTL_S, OfflinePolicy,
 };
-use aidos_protocol::artifact::Digest;
 use aidos_protocol::frame::{self, Body, FrameError, command::Kind};
 use aidos_protocol::time::Micros;
-use aidos_protocol::{CommandId, DeviceId, ModelName};
+use aidos_protocol::{CommandId, ModelName};
 use bytes::Bytes;
 
 /// Lines of a log when the caller does not say: a screen or two.
@@ -133,15 +132,6 @@ impl Request {
         Ok(Self { kind: CommandKind::Infer, arguments, offline, ttl_s: ttl("timeout", call.timeout_s)?, wire })
     }
 
-    /// What two requests share that ask the same of the same device.
-    pub(super) fn digest(&self, device: DeviceId) -> Result<String, RequestError> {
-        let mut bytes = frame(frame::Command { kind: Some(self.wire.clone()), ..Default::default() })?.to_vec();
-        bytes.extend(device.as_bytes());
-        bytes.extend(self.ttl_s.to_be_bytes());
-        bytes.extend(self.offline.as_str().as_bytes());
-        Ok(Digest::of(&bytes).hex())
-    }
-
     /// The whole frame, as it is kept until the device gets it.
     pub(super) fn frame(&self, id: CommandId, expires: Micros) -> Result<Bytes, RequestError> {
         frame(frame::Command { id: id.to_string(), expires_us: expires.0, kind: Some(self.wire.clone()) })
@@ -244,13 +234,5 @@ mod tests {
         );
         let call = InferCall { header_length: u64::MAX, ..call };
         assert!(Request::infer(&call, OfflinePolicy::Fail).is_err());
-    }
-
-    #[test]
-    fn the_same_request_to_another_device_is_another_request() {
-        let request = Request::new(&CreateCommand::new(CommandKind::SelfTest)).unwrap();
-        let (a, b) = (DeviceId::new(1), DeviceId::new(2));
-        assert_eq!(request.digest(a), request.clone().digest(a));
-        assert_ne!(request.digest(a), request.digest(b));
     }
 }

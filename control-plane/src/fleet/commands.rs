@@ -6,7 +6,7 @@
 //! them.
 
 use super::command_request::{InferCall, Request, RequestError, command};
-use super::commands_store::{self as store, CommandRow, Finish, NewCommand, Payload};
+use super::commands_store::{self as store, CommandRow, Finish, Payload};
 use super::devices::Devices;
 use super::live::Live;
 use super::ports::CommandQueue;
@@ -69,9 +69,6 @@ pub(crate) enum CommandError {
     /// Too many wait already.
     #[error("{MAX_OPEN} commands wait for this device already")]
     Full,
-    /// The idempotency key was used for something else.
-    #[error("this idempotency key was used for another command")]
-    KeyReused,
     /// It is not queued any more.
     #[error("the command is {0} already; only a queued one can be taken back")]
     NotQueued(CommandState),
@@ -122,33 +119,31 @@ impl Commands {
         Self { db, clock, activity, events, devices, live, finished, waits, shutdown }
     }
 
-    /// Gives a command. The same key of the same caller with the same request is the same command.
+    /// Gives a command.
     pub(crate) async fn create(
         &self,
         caller: &Caller,
         device: DeviceId,
         asked: &CreateCommand,
-        key: Option<&str>,
     ) -> Result<CommandRow, CommandError> {
-        self.give(caller, device, &Request::new(asked)?, key).await
+        self.give(caller, device, &Request::new(asked)?).await
     }
 
-    async fn give(
-        &self,
-        caller: &Caller,
-        device: DeviceId,
-        request: &Request,
-        key: Option<&str>,
-    ) -> Result<CommandRow, CommandError> {
+    async fn give(&self, caller: &Caller, device: DeviceId, request: &Request) -> Result<CommandRow, CommandError> {
         let tenant = caller.tenant;
         let target = self.devices.get(tenant, device).await?;
+        if target.revoked.is_some() {
+            return Err(CommandError::Revoked);
+        }
+        if request.offline == OfflinePolicy::Fail && !target.online {
+            return Err(CommandError::Offline);
+        }
         let now = self.clock.now();
         let row = CommandRow {
             id: CommandId::new(now.as_millis()),
             device,
             kind: request.kind,
             arguments: request.arguments.clone(),
-            request_digest: request.digest(device)?,
             state: CommandState::Queued,
             offline: request.offline,
             actor: caller.actor.clone(),
@@ -160,27 +155,13 @@ impl Commands {
             payload: None,
         };
         let bytes = request.frame(row.id, row.expires)?.to_vec();
-        let key = key.map(|key| format!("{}:{key}", caller.actor));
         let mut tx = self.db.begin().await?;
-        // Done before? That comes first: the answer to a repeated request is that of the first, whatever changed since.
-        if let Some(key) = &key
-            && let Some(known) = store::by_key(&mut tx, tenant, key).await?
-        {
-            let same = known.request_digest == row.request_digest;
-            return if same { Ok(known) } else { Err(CommandError::KeyReused) };
-        }
-        if target.revoked.is_some() {
-            return Err(CommandError::Revoked);
-        }
-        if request.offline == OfflinePolicy::Fail && !target.online {
-            return Err(CommandError::Offline);
-        }
         // On Postgres requests at the same moment may pass this together: by as many as there are, not by more.
         if store::count_open(&mut tx, tenant, device).await? >= MAX_OPEN {
             return Err(CommandError::Full);
         }
         store::prune(&mut tx, tenant, device, KEEP_FINISHED).await?;
-        store::insert(&mut tx, tenant, NewCommand { row: &row, request: bytes, idempotency_key: key }).await?;
+        store::insert(&mut tx, tenant, &row, bytes).await?;
         let detail = json!({ "command": row.id, "kind": row.kind, "arguments": row.arguments });
         self.activity.record(&mut tx, caller, "device.command", &device.to_string(), detail).await?;
         tx.commit().await?;
@@ -270,7 +251,7 @@ impl Commands {
     pub(crate) async fn infer(&self, caller: &Caller, device: DeviceId, call: &InferCall) -> Result<InferOutcome, CommandError> {
         let Ok(_place) = self.waits.try_acquire() else { return Err(CommandError::Busy) };
         let request = Request::infer(call, OfflinePolicy::Fail)?;
-        let row = self.give(caller, device, &request, None).await?;
+        let row = self.give(caller, device, &request).await?;
         let patience = Duration::from_secs(call.timeout_s);
         let row = self.wait_in_place(caller.tenant, device, row.id, patience).await?;
         if row.state == CommandState::Ok

@@ -23,8 +23,6 @@ pub(crate) struct CommandRow {
     pub(crate) kind: CommandKind,
     /// With what.
     pub(crate) arguments: CommandArguments,
-    /// What two commands share that ask the same.
-    pub(crate) request_digest: String,
     /// Where it stands.
     pub(crate) state: CommandState,
     /// What becomes of it while the device is offline.
@@ -82,7 +80,6 @@ impl FromRow<'_, AnyRow> for CommandRow {
             device: parsed(row, "device_id")?,
             kind: word(row, "kind")?,
             arguments: serde_json::from_str(&arguments).map_err(|e| corrupt("arguments")(Box::new(e)))?,
-            request_digest: row.try_get("request_digest")?,
             state: word(row, "state")?,
             offline: word(row, "offline_policy")?,
             actor: row.try_get("actor")?,
@@ -96,49 +93,35 @@ impl FromRow<'_, AnyRow> for CommandRow {
     }
 }
 
-const COLUMNS: &str = "id, device_id, kind, arguments, request_digest, state, offline_policy, actor, created_us, expires_us, \
+const COLUMNS: &str = "id, device_id, kind, arguments, state, offline_policy, actor, created_us, expires_us, \
      delivered_us, finished_us, message, content_type, CAST(LENGTH(payload) AS BIGINT) AS payload_bytes";
 
-/// A command to insert.
-pub(super) struct NewCommand<'a> {
-    pub(super) row: &'a CommandRow,
-    pub(super) request: Vec<u8>,
-    pub(super) idempotency_key: Option<String>,
-}
-
-pub(super) async fn insert(tx: &mut AnyConnection, tenant: TenantId, new: NewCommand<'_>) -> Result<(), StoreError> {
-    let row = new.row;
+/// Inserts a command with its frame.
+pub(super) async fn insert(
+    tx: &mut AnyConnection,
+    tenant: TenantId,
+    row: &CommandRow,
+    request: Vec<u8>,
+) -> Result<(), StoreError> {
     let arguments = serde_json::to_string(&row.arguments).map_err(|e| StoreError::Corrupt(e.to_string()))?;
     sqlx::query::<Any>(
-        "INSERT INTO commands (tenant_id, id, device_id, kind, arguments, request, request_digest, state, offline_policy, \
-         actor, idempotency_key, created_us, expires_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+        "INSERT INTO commands (tenant_id, id, device_id, kind, arguments, request, state, offline_policy, actor, \
+         created_us, expires_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
     )
     .bind(tenant.to_string())
     .bind(row.id.to_string())
     .bind(row.device.to_string())
     .bind(row.kind.as_str())
     .bind(arguments)
-    .bind(new.request)
-    .bind(row.request_digest.clone())
+    .bind(request)
     .bind(row.state.as_str())
     .bind(row.offline.as_str())
     .bind(row.actor.clone())
-    .bind(new.idempotency_key)
     .bind(row.created.0)
     .bind(row.expires.0)
     .execute(tx)
     .await?;
     Ok(())
-}
-
-/// The command that `key` made.
-pub(super) async fn by_key(tx: &mut AnyConnection, tenant: TenantId, key: &str) -> Result<Option<CommandRow>, StoreError> {
-    let sql = format!("SELECT {COLUMNS} FROM commands WHERE tenant_id = $1 AND idempotency_key = $2");
-    Ok(sqlx::query_as::<Any, CommandRow>(sqlx::AssertSqlSafe(sql))
-        .bind(tenant.to_string())
-        .bind(key.to_owned())
-        .fetch_optional(tx)
-        .await?)
 }
 
 /// How many commands of the device are open.

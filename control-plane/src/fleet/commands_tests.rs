@@ -14,7 +14,6 @@ use std::time::Duration;
 
 both_stores!(
     a_command_waits_is_delivered_and_answered_once,
-    the_same_key_gives_the_same_command_and_another_request_is_refused,
     an_offline_device_gets_it_later_or_not_at_all,
     a_command_that_nobody_took_fails_and_one_that_is_over_expires,
     a_late_answer_stands_above_an_assumption,
@@ -42,7 +41,7 @@ fn answer(id: CommandId, outcome: Outcome, payload: &[u8]) -> CommandResult {
 }
 
 async fn give(fleet: &Fleet, device: DeviceId) -> CommandRow {
-    fleet.commands.create(&fleet.ours, device, &self_test(), None).await.unwrap()
+    fleet.commands.create(&fleet.ours, device, &self_test()).await.unwrap()
 }
 
 async fn state(fleet: &Fleet, row: &CommandRow) -> CommandState {
@@ -82,30 +81,15 @@ async fn a_command_waits_is_delivered_and_answered_once(db: Db) {
     assert_eq!(fleet.actions(&fleet.ours, device).await, ["device.command", "device.command"]);
 }
 
-async fn the_same_key_gives_the_same_command_and_another_request_is_refused(db: Db) {
-    let fleet = Fleet::new(db).await;
-    let device = fleet.device(&fleet.ours, "a", &[]).await;
-    let create = async |asked: &CreateCommand| fleet.commands.create(&fleet.ours, device, asked, Some("k")).await;
-    let first = create(&self_test()).await.unwrap();
-    fleet.clock.advance(Duration::from_secs(1));
-    assert_eq!(create(&self_test()).await.unwrap().id, first.id);
-    let other = CreateCommand { ttl_s: 7, ..self_test() };
-    assert!(matches!(create(&other).await, Err(CommandError::KeyReused)));
-    // Keys are a caller's own.
-    let theirs = fleet.device(&fleet.theirs, "b", &[]).await;
-    assert!(fleet.commands.create(&fleet.theirs, theirs, &other, Some("k")).await.is_ok());
-    assert_eq!(fleet.commands.list(fleet.ours.tenant, device, None, 10).await.unwrap().len(), 1);
-}
-
 async fn an_offline_device_gets_it_later_or_not_at_all(db: Db) {
     let fleet = Fleet::new(db).await;
     let device = fleet.device(&fleet.ours, "a", &[]).await;
     let now_or_never = CreateCommand { offline: OfflinePolicy::Fail, ..self_test() };
-    let refused = fleet.commands.create(&fleet.ours, device, &now_or_never, None).await;
+    let refused = fleet.commands.create(&fleet.ours, device, &now_or_never).await;
     assert!(matches!(refused, Err(CommandError::Offline)));
     assert_eq!(give(&fleet, device).await.state, CommandState::Queued);
     fleet.online(&fleet.ours, device).await;
-    assert!(fleet.commands.create(&fleet.ours, device, &now_or_never, None).await.is_ok());
+    assert!(fleet.commands.create(&fleet.ours, device, &now_or_never).await.is_ok());
 }
 
 async fn a_command_that_nobody_took_fails_and_one_that_is_over_expires(db: Db) {
@@ -113,7 +97,7 @@ async fn a_command_that_nobody_took_fails_and_one_that_is_over_expires(db: Db) {
     let tenant = fleet.ours.tenant;
     let device = fleet.device(&fleet.ours, "a", &[]).await;
     fleet.online(&fleet.ours, device).await;
-    let create = async |asked: CreateCommand| fleet.commands.create(&fleet.ours, device, &asked, None).await.unwrap();
+    let create = async |asked: CreateCommand| fleet.commands.create(&fleet.ours, device, &asked).await.unwrap();
     let now_or_never = create(CreateCommand { offline: OfflinePolicy::Fail, ttl_s: 3_600, ..self_test() }).await;
     let patient = create(CreateCommand { ttl_s: 60, ..self_test() }).await;
     let taken = create(CreateCommand { ttl_s: 60, ..self_test() }).await;
@@ -176,7 +160,7 @@ async fn a_device_has_a_bounded_number_of_open_commands(db: Db) {
     for _ in 1..100 {
         give(&fleet, device).await;
     }
-    assert!(matches!(fleet.commands.create(&fleet.ours, device, &self_test(), None).await, Err(CommandError::Full)));
+    assert!(matches!(fleet.commands.create(&fleet.ours, device, &self_test()).await, Err(CommandError::Full)));
     fleet.commands.cancel(&fleet.ours, device, first.id).await.unwrap();
     give(&fleet, device).await;
 }
@@ -188,7 +172,7 @@ async fn another_tenants_commands_are_not_there(db: Db) {
     let theirs = fleet.theirs.tenant;
     assert!(matches!(fleet.commands.get(theirs, device, row.id).await, Err(StoreError::NotFound)));
     assert!(matches!(fleet.commands.list(theirs, device, None, 10).await, Err(StoreError::NotFound)));
-    assert!(fleet.commands.create(&fleet.theirs, device, &self_test(), None).await.is_err());
+    assert!(fleet.commands.create(&fleet.theirs, device, &self_test()).await.is_err());
     assert!(fleet.commands.cancel(&fleet.theirs, device, row.id).await.is_err());
     assert!(fleet.commands.pending(theirs, device, 8).await.unwrap().is_empty());
     // Not even another device of the same tenant answers for this one.
@@ -236,7 +220,7 @@ async fn a_revoked_device_gets_no_commands(db: Db) {
     let fleet = Fleet::new(db).await;
     let device = fleet.device(&fleet.ours, "a", &[]).await;
     fleet.devices.revoke(&fleet.ours, device).await.unwrap();
-    assert!(matches!(fleet.commands.create(&fleet.ours, device, &self_test(), None).await, Err(CommandError::Revoked)));
+    assert!(matches!(fleet.commands.create(&fleet.ours, device, &self_test()).await, Err(CommandError::Revoked)));
 }
 
 async fn finished_commands_are_bounded(db: Db) {

@@ -20,8 +20,6 @@ pub const DEFAULT_TTL_S: u64 = 300;
 pub const MAX_LOG_LINES: u32 = 2_000;
 /// The longest that `?wait=` waits, in seconds: shorter than the patience of common proxies.
 pub const MAX_WAIT_S: u64 = 55;
-/// The longest idempotency key, in bytes.
-pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 128;
 
 /// What kind of thing a device is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]

@@ -7,9 +7,7 @@ use crate::fleet::commands_store::{CommandRow, Payload};
 use crate::fleet::views;
 use crate::platform::http::{ApiError, Created, Json, PageQuery, Path, Query};
 use crate::tenants::{Operator, Viewer};
-use aidos_protocol::api::commands::{
-    CommandState, CommandView, CreateCommand, MAX_IDEMPOTENCY_KEY_BYTES, MAX_WAIT_S,
-};
+use aidos_protocol::api::commands::{CommandState, CommandView, CreateCommand, MAX_WAIT_S};
 use aidos_protocol::api::{Page, Problem};
 use aidos_protocol::{CommandId, DeviceId, ModelName, frame, oip};
 use axum::extract::rejection::BytesRejection;
@@ -30,10 +28,9 @@ pub(super) fn router() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, cancel)).routes(routes!(result)).merge(infer)
 }
 
-/// Gives a command. With the same `Idempotency-Key` the same request is given once.
+/// Gives a command.
 #[utoipa::path(post, path = "/api/v1/devices/{device}/commands", tag = "commands", operation_id = "createCommand",
-    params(("device" = DeviceId, Path, description = "The device"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Any text of at most 128 bytes; the same one gives the same command")),
+    params(("device" = DeviceId, Path, description = "The device")),
     request_body = CreateCommand,
     responses((status = 201, body = CommandView), (status = 404, body = Problem),
         (status = 409, body = Problem, description = "The device is offline, revoked or has too many open commands"),
@@ -42,20 +39,10 @@ async fn create(
     Operator(caller): Operator,
     State(commands): State<Commands>,
     Path(device): Path<DeviceId>,
-    headers: HeaderMap,
     Json(asked): Json<CreateCommand>,
 ) -> Result<Created<CommandView>, ApiError> {
-    let key = idempotency_key(&headers)?;
-    let row = commands.create(&caller, device, &asked, key).await.map_err(|error| refused(device, error))?;
+    let row = commands.create(&caller, device, &asked).await.map_err(|error| refused(device, error))?;
     Ok(Created(views::command(row)))
-}
-
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
-    let text = value.to_str().ok().filter(|text| (1..=MAX_IDEMPOTENCY_KEY_BYTES).contains(&text.len()));
-    text.map(Some).ok_or_else(|| {
-        ApiError::invalid("Idempotency-Key", format!("take 1 to {MAX_IDEMPOTENCY_KEY_BYTES} visible ASCII characters"))
-    })
 }
 
 /// Commands of a device, the newest first.
@@ -241,7 +228,6 @@ fn refused(device: DeviceId, error: CommandError) -> ApiError {
         CommandError::Offline => offline(device),
         CommandError::Revoked => ApiError::conflict(text),
         CommandError::Full => ApiError::conflict(text).hint("wait for some to finish, or cancel them with `aidos command cancel`"),
-        CommandError::KeyReused => ApiError::invalid("Idempotency-Key", text).hint("send a new key with each new command"),
         CommandError::NotQueued(_) => ApiError::conflict(text),
         CommandError::Busy => ApiError::unavailable(text, 2),
         CommandError::Store(error) => of_device(device)(error),
