@@ -4,6 +4,8 @@
 //! any frame says who a device is. This room must never read another room's tables nor import the registry; what it needs
 //! from there comes through [`ports`].
 
+mod announcements;
+mod api;
 mod attempts;
 mod command_request;
 mod commands;
@@ -36,16 +38,26 @@ mod twins_store;
 mod views;
 
 #[cfg(test)]
+mod commands_tests;
+#[cfg(test)]
 mod join_tests;
 #[cfg(test)]
 mod link_tests;
 #[cfg(test)]
+mod listing_tests;
+#[cfg(test)]
 mod raw_link;
+#[cfg(test)]
+mod telemetry_tests;
+#[cfg(test)]
+mod test_fleet;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod twins_tests;
 
+pub(crate) use announcements::announce_twins;
+pub(crate) use api::{ApiState, router};
 pub(crate) use commands::Commands;
 pub(crate) use devices::{Denied, Devices};
 pub(crate) use enrol::Enrolment;
