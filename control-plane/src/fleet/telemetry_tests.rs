@@ -60,9 +60,8 @@ async fn a_range_is_thinned_and_lists_of_names_may_change_within_it(db: Db) {
     let metrics = vec!["cpu".to_owned(), "gpu".to_owned(), "never".to_owned()];
     let range = fleet.telemetry.range(tenant, device, metrics, (START, START.plus_seconds(120)), 2).await.unwrap();
     assert_eq!(range.bucket_us, 60_000_000);
-    let of = |series: usize| -> Vec<(f64, f64, u64)> {
-        range.series[series].points.iter().map(|p| (p.min, p.max, p.count)).collect()
-    };
+    let of =
+        |series: usize| -> Vec<(f64, f64, u64)> { range.series[series].points.iter().map(|p| (p.min, p.max, p.count)).collect() };
     assert_eq!(of(0), [(1.0, 3.0, 2), (5.0, 5.0, 1)]);
     assert_eq!(of(1), [(10.0, 10.0, 1), (20.0, 30.0, 2)]);
     assert_eq!(of(2), []);

@@ -47,11 +47,8 @@ pub(super) struct Fleet {
 }
 
 /// Keeps little, so that tests reach the limits.
-pub(super) const RETENTION: Retention = Retention {
-    max_age: std::time::Duration::from_secs(3_600),
-    max_samples: 100,
-    interval: std::time::Duration::from_secs(1),
-};
+pub(super) const RETENTION: Retention =
+    Retention { max_age: std::time::Duration::from_secs(3_600), max_samples: 100, interval: std::time::Duration::from_secs(1) };
 
 impl Fleet {
     pub(super) async fn new(db: Db) -> Self {

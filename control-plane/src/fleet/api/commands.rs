@@ -102,7 +102,8 @@ async fn result(
 ) -> Result<Response, ApiError> {
     let payload = commands.payload(caller.tenant, device, command).await?;
     payload.map(as_sent).ok_or_else(|| {
-        ApiError::not_found(format!("result of command {command}")).hint("look at the command: it may not have finished, or failed")
+        ApiError::not_found(format!("result of command {command}"))
+            .hint("look at the command: it may not have finished, or failed")
     })
 }
 
@@ -174,7 +175,8 @@ async fn infer(
 
 /// The bytes as the device sent them.
 fn as_sent(payload: Payload) -> Response {
-    let content_type = HeaderValue::try_from(payload.content_type).unwrap_or(HeaderValue::from_static("application/octet-stream"));
+    let content_type =
+        HeaderValue::try_from(payload.content_type).unwrap_or(HeaderValue::from_static("application/octet-stream"));
     let mut response = payload.bytes.into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     // A device's bytes are no page of this origin, whatever it says that they are.
@@ -190,7 +192,9 @@ fn as_sent(payload: Payload) -> Response {
 fn no_answer(row: &CommandRow) -> ApiError {
     let said = |otherwise: &str| if row.message.is_empty() { otherwise.to_owned() } else { row.message.clone() };
     match row.state {
-        CommandState::Ok => ApiError::other(StatusCode::BAD_GATEWAY, "empty_answer", "Empty answer", "the device answered nothing"),
+        CommandState::Ok => {
+            ApiError::other(StatusCode::BAD_GATEWAY, "empty_answer", "Empty answer", "the device answered nothing")
+        }
         CommandState::Failed if row.delivered.is_none() => offline(row.device),
         CommandState::Failed => {
             let detail = said("the device did not say why");
@@ -227,7 +231,9 @@ fn refused(device: DeviceId, error: CommandError) -> ApiError {
         CommandError::Request(RequestError::TooLarge { .. }) => ApiError::too_large(text),
         CommandError::Offline => offline(device),
         CommandError::Revoked => ApiError::conflict(text),
-        CommandError::Full => ApiError::conflict(text).hint("wait for some to finish, or cancel them with `aidos command cancel`"),
+        CommandError::Full => {
+            ApiError::conflict(text).hint("wait for some to finish, or cancel them with `aidos command cancel`")
+        }
         CommandError::NotQueued(_) => ApiError::conflict(text),
         CommandError::Busy => ApiError::unavailable(text, 2),
         CommandError::Store(error) => of_device(device)(error),

@@ -109,10 +109,7 @@ async fn every_endpoint_knows_its_role_and_no_tenant_reaches_anothers_device(db:
     let mut asked = 0;
     for (path, operations) in document["paths"].as_object().unwrap() {
         for method in operations.as_object().unwrap().keys().map(|method| method.to_uppercase()) {
-            let uri = path
-                .replace("{device}", &device.to_string())
-                .replace("{command}", &command)
-                .replace("{model}", "digits");
+            let uri = path.replace("{device}", &device.to_string()).replace("{command}", &command).replace("{model}", "digits");
             let uri = if path.ends_with("/telemetry") { format!("{uri}?metric=cpu") } else { uri };
             let body = if path.ends_with("/commands") { r#"{"kind":"self-test"}"# } else { "{}" };
             let send = async |key: Option<&str>| {
@@ -169,7 +166,10 @@ async fn an_edit_in_a_state_that_is_no_more_is_refused(db: Db) {
     let edited = client.ask("PATCH", &path, patch, &[("if-match", seen.etag())]).await;
     assert_eq!(edited.status, 200, "{}", edited.json());
     let view = edited.json();
-    assert_eq!((&view["name"], &view["labels"], &view["notes"]), (&json!("b"), &json!({ "site": "lab" }), &json!({ "rack": "3" })));
+    assert_eq!(
+        (&view["name"], &view["labels"], &view["notes"]),
+        (&json!("b"), &json!({ "site": "lab" }), &json!({ "rack": "3" }))
+    );
     assert_ne!(edited.etag(), seen.etag());
     let stale = client.ask("PATCH", &path, json!({ "name": "c" }), &[("if-match", seen.etag())]).await;
     assert_eq!((stale.status, &stale.json()["code"]), (StatusCode::PRECONDITION_FAILED, &json!("precondition_failed")));
@@ -272,7 +272,10 @@ async fn a_command_is_given_awaited_and_its_result_fetched(db: Db) {
     assert_eq!(result.headers["content-type"], "application/json");
     assert_eq!(result.headers["x-content-type-options"], "nosniff");
     let listed = client.get(&path).await.json();
-    assert_eq!((&listed["items"][0]["id"], &listed["items"][0]["result"]), (&json!(id), &json!({ "content_type": "application/json", "bytes": 7 })));
+    assert_eq!(
+        (&listed["items"][0]["id"], &listed["items"][0]["result"]),
+        (&json!(id), &json!({ "content_type": "application/json", "bytes": 7 }))
+    );
     assert_eq!(client.get(&format!("{path}/{id}?wait=99")).await.status, 422);
     assert_eq!(client.get(&format!("{path}/{}", CommandId::new(1))).await.status, 404);
     let cancelled = client.ask("DELETE", &format!("{path}/{id}"), Value::Null, &[]).await;
@@ -327,7 +330,9 @@ async fn telemetry_is_asked_for_within_bounds(db: Db) {
     assert_eq!(hour["series"][0]["points"][0]["avg"], json!(1.5));
     let metrics = client.get(&format!("{path}/metrics")).await.json();
     assert_eq!((&metrics["metrics"], &metrics["lost_samples"]), (&json!([{ "name": "cpu", "value": 2.0 }]), &json!(3)));
-    for wrong in ["", "?metric=", "?metric=cpu&points=0", "?metric=cpu&points=5000", "?metric=cpu&from=5&to=5", "?metric=cpu&from=x"] {
+    for wrong in
+        ["", "?metric=", "?metric=cpu&points=0", "?metric=cpu&points=5000", "?metric=cpu&from=5&to=5", "?metric=cpu&from=x"]
+    {
         assert_eq!(client.get(&format!("{path}{wrong}")).await.status, 422, "{wrong}");
     }
     let many: Vec<String> = (0..17).map(|n| format!("m{n}")).collect();

@@ -54,12 +54,7 @@ async fn config(
     current(&caller, &devices, &twins, device).await
 }
 
-async fn current(
-    caller: &Caller,
-    devices: &Devices,
-    twins: &Twins,
-    device: DeviceId,
-) -> Result<(ETag, Json<Config>), ApiError> {
+async fn current(caller: &Caller, devices: &Devices, twins: &Twins, device: DeviceId) -> Result<(ETag, Json<Config>), ApiError> {
     devices.get(caller.tenant, device).await.map_err(of_device(device))?;
     let intent = twins.intent(caller.tenant, device).await?;
     Ok((ETag::revision(intent.revision), Json(intent.view.config)))
@@ -143,9 +138,10 @@ fn refused(device: DeviceId, error: TwinError) -> ApiError {
 
 fn field_of(error: &EditError) -> &'static str {
     match error {
-        EditError::Key { room, .. } | EditError::Long { room, .. } | EditError::Value { room, .. } | EditError::Full { room, .. } => {
-            room.name()
-        }
+        EditError::Key { room, .. }
+        | EditError::Long { room, .. }
+        | EditError::Value { room, .. }
+        | EditError::Full { room, .. } => room.name(),
         _ => "body",
     }
 }
