@@ -92,7 +92,7 @@ pub(crate) fn resolve(global: &Global) -> Result<Context, CliError> {
 pub(crate) fn local(data_dir: &Path) -> Result<Context, CliError> {
     #[derive(Deserialize)]
     struct Run {
-        api_url: String,
+        api: String,
     }
     let folder = data_dir.join("control-plane");
     let none = |what: &Path| {
@@ -106,7 +106,7 @@ pub(crate) fn local(data_dir: &Path) -> Result<Context, CliError> {
     let key = folder.join("owner.key");
     let api_key = std::fs::read_to_string(&key).map_err(|_| none(&key))?.trim().to_owned();
     let ca_pem = std::fs::read_to_string(folder.join("pki/ca.pem")).ok();
-    Ok(Context { url: run.api_url, api_key, ca_pem })
+    Ok(Context { url: run.api, api_key, ca_pem })
 }
 
 /// The folder that `aidos up` keeps everything in: `--data-dir`, else `$XDG_DATA_HOME/aidos`.

@@ -27,12 +27,31 @@ pub async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>
 pub struct FleetOptions {
     /// A Postgres server to make a database on.
     pub postgres: Option<String>,
-    /// An S3 endpoint to make a bucket on.
-    pub s3: Option<String>,
+    /// A bucket for the artifacts.
+    pub s3: Option<Bucket>,
     /// Further arguments of the control plane.
     pub arguments: Vec<String>,
     /// Let agents reach QUIC through a relay that can be cut.
     pub relay: bool,
+}
+
+/// A bucket of an S3 server that takes any credentials.
+#[derive(Clone)]
+pub struct Bucket {
+    /// URL of the server.
+    pub endpoint: String,
+    /// The bucket's name.
+    pub name: String,
+}
+
+impl Bucket {
+    fn to_toml(&self) -> String {
+        format!(
+            "[s3]\nbucket = \"{}\"\nendpoint = \"{}\"\nregion = \"us-east-1\"\naccess_key_id = \"test\"\n\
+             secret_access_key = \"test\"\nallow_http = true\n",
+            self.name, self.endpoint
+        )
+    }
 }
 
 /// A control plane. Dropping kills it and everything in its folder.
@@ -92,17 +111,19 @@ impl Fleet {
             .arg("--data-dir")
             .arg(self.control_plane_dir())
             .args(["--listen", &format!("127.0.0.1:{}", self.ports.api)])
-            .args(["--quic-listen", &format!("127.0.0.1:{}", self.ports.quic)])
-            .args(["--mqtt-listen", &format!("127.0.0.1:{}", self.ports.mqtt)])
+            .args(["--quic", &format!("127.0.0.1:{}", self.ports.quic)])
+            .args(["--mqtt", &format!("127.0.0.1:{}", self.ports.mqtt)])
             .args(&self.options.arguments);
         if let Some(relay) = &self.relay {
-            command.args(["--quic-advertise", &relay.address().to_string()]);
+            command.args(["--public-quic", &relay.address().to_string()]);
         }
         if let Some(url) = &self.options.postgres {
             command.args(["--database", url]);
         }
-        if let Some(url) = &self.options.s3 {
-            command.args(["--objects", url]).env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+        if let Some(bucket) = &self.options.s3 {
+            let file = self.folder.path().join("control-plane.toml");
+            std::fs::write(&file, bucket.to_toml()).expect("the test's folder is writable");
+            command.arg("--config").arg(file);
         }
         self.process = Some(Process::start("control-plane", command, self.folder.path()));
         let ready = format!("{}/readyz", self.api.url());

@@ -9,6 +9,6 @@ mod relay;
 
 pub use api::Api;
 pub use binaries::binary;
-pub use fleet::{Agent, Fleet, FleetOptions, eventually};
+pub use fleet::{Agent, Bucket, Fleet, FleetOptions, eventually};
 pub use process::Process;
 pub use relay::UdpRelay;

@@ -1,7 +1,7 @@
 //! The same path on every backend: SQLite and Postgres, a folder and S3, the embedded MQTT listener and Mosquitto.
 
 use crate::stories::{digit, peer, predicts_seven, sample_model};
-use aidos_tests::{Fleet, FleetOptions};
+use aidos_tests::{Bucket, Fleet, FleetOptions};
 use serde_json::json;
 
 /// Join, push, deploy, predict, restart the plane, still there.
@@ -39,6 +39,6 @@ async fn the_whole_path_works_on_s3() {
     let bucket = format!("it-{}-{}", std::process::id(), rand::random::<u32>());
     let made = reqwest::Client::new().put(format!("{endpoint}/{bucket}")).send().await.expect("the S3 server answers");
     assert!(made.status().is_success(), "{}", made.status());
-    let s3 = Some(format!("s3+{endpoint}/{bucket}"));
+    let s3 = Some(Bucket { endpoint, name: bucket });
     whole_path(FleetOptions { s3, ..FleetOptions::default() }).await;
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 fn up(folder: &Path) -> Process {
     let mut command = Command::new(binary("aidos"));
     command.arg("up").arg("--data-dir").arg(folder);
-    for port in ["--listen", "--quic-listen", "--mqtt-listen", "--serve"] {
+    for port in ["--listen", "--quic", "--mqtt", "--serve"] {
         command.args([port, "127.0.0.1:0"]);
     }
     Process::start("up", command, folder)
@@ -69,7 +69,7 @@ async fn a_port_in_use_is_named_with_the_flag_to_change_it() {
     let port = taken.local_addr().unwrap().to_string();
     let output = aidos(
         folder.path(),
-        &["up", "--listen", &port, "--quic-listen", "127.0.0.1:0", "--mqtt-listen", "127.0.0.1:0", "--serve", "127.0.0.1:0"],
+        &["up", "--listen", &port, "--quic", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--serve", "127.0.0.1:0"],
     );
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{error}");

@@ -11,6 +11,7 @@ mod shell;
 mod status;
 mod tenant;
 mod token;
+mod up;
 mod watch;
 
 use crate::args::{Args, Global};
@@ -23,6 +24,8 @@ use clap::Subcommand;
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Start a control plane, one agent and a sample model on this machine
+    Up(up::Up),
     /// What runs, at a glance
     Status(status::Status),
     /// Run a model on this machine's agent, or on another device
@@ -65,6 +68,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     let global = &args.global;
     progress::set_quiet(global.quiet);
     match args.command {
+        Command::Up(command) => command.run(global).await,
         Command::Status(command) => command.run(global).await,
         Command::Predict(command) => command.run(global).await,
         Command::Model(command) => command.run(global).await,
