@@ -89,7 +89,8 @@ pub(crate) enum QuicError {
 /// The QUIC listener.
 pub(crate) struct Quic {
     endpoint: Endpoint,
-    context: Arc<Context>,
+    pki: Pki,
+    settings: QuicSettings,
 }
 
 struct Context {
@@ -103,7 +104,7 @@ struct Context {
 
 impl Quic {
     /// Binds the socket. Nothing is accepted before [`Self::run`].
-    pub(crate) fn bind(settings: QuicSettings, pki: Pki, clock: Clock, sessions: Sessions) -> Result<Self, QuicError> {
+    pub(crate) fn bind(settings: QuicSettings, pki: Pki) -> Result<Self, QuicError> {
         let tls = pki.server_tls(&settings.names, &[ALPN], true).map_err(|e| QuicError::Tls(e.to_string()))?;
         let crypto = QuicServerConfig::try_from(tls).map_err(|e| QuicError::Tls(e.to_string()))?;
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
@@ -113,15 +114,7 @@ impl Quic {
         let bind = |source| QuicError::Bind { address: settings.listen, source };
         let socket = std::net::UdpSocket::bind(settings.listen).map_err(bind)?;
         let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime)).map_err(bind)?;
-        let context = Context {
-            pki,
-            clock,
-            sessions,
-            handshakes: Semaphore::new(settings.max_handshakes),
-            connections: Semaphore::new(settings.max_connections),
-            settings,
-        };
-        Ok(Self { endpoint, context: Arc::new(context) })
+        Ok(Self { endpoint, pki, settings })
     }
 
     /// Where it listens.
@@ -130,7 +123,15 @@ impl Quic {
     }
 
     /// Serves until `shutdown`, then waits for the connections to end; sessions are ended by their owner, before or while.
-    pub(crate) async fn run(self, shutdown: CancellationToken) {
+    pub(crate) async fn run(self, clock: Clock, sessions: Sessions, shutdown: CancellationToken) {
+        let context = Arc::new(Context {
+            pki: self.pki,
+            clock,
+            sessions,
+            handshakes: Semaphore::new(self.settings.max_handshakes),
+            connections: Semaphore::new(self.settings.max_connections),
+            settings: self.settings,
+        });
         let connections = TaskTracker::new();
         loop {
             let incoming = tokio::select! {
@@ -138,8 +139,8 @@ impl Quic {
                 incoming = self.endpoint.accept() => incoming,
             };
             let Some(incoming) = incoming else { break };
-            let under_way = self.context.settings.max_handshakes - self.context.handshakes.available_permits();
-            if under_way >= self.context.settings.max_handshakes / RETRY_FROM_PART
+            let under_way = context.settings.max_handshakes - context.handshakes.available_permits();
+            if under_way >= context.settings.max_handshakes / RETRY_FROM_PART
                 && !incoming.remote_address_validated()
                 && incoming.may_retry()
             {
@@ -147,7 +148,7 @@ impl Quic {
                 let _ = incoming.retry();
                 continue;
             }
-            let context = self.context.clone();
+            let context = context.clone();
             if context.handshakes.available_permits() == 0 || context.connections.available_permits() == 0 {
                 incoming.refuse();
                 continue;

@@ -42,12 +42,12 @@ pub(crate) async fn listen_with(fleet: &Fleet, over: Over, settings: QuicSetting
     let (pki, clock, sessions) = (fleet.pki.clone(), fleet.clock.clone(), fleet.sessions.clone());
     let (address, task) = match over {
         Over::Quic => {
-            let quic = Quic::bind(QuicSettings { listen, ..settings }, pki, clock, sessions).unwrap();
-            (quic.local_addr().unwrap(), tokio::spawn(quic.run(shutdown.clone())))
+            let quic = Quic::bind(QuicSettings { listen, ..settings }, pki).unwrap();
+            (quic.local_addr().unwrap(), tokio::spawn(quic.run(clock, sessions, shutdown.clone())))
         }
         Over::Mqtt => {
-            let mqtt = MqttListener::bind(MqttSettings { listen, ..Default::default() }, pki, clock, sessions).await.unwrap();
-            (mqtt.local_addr().unwrap(), tokio::spawn(mqtt.run(shutdown.clone())))
+            let mqtt = MqttListener::bind(MqttSettings { listen, ..Default::default() }, pki).await.unwrap();
+            (mqtt.local_addr().unwrap(), tokio::spawn(mqtt.run(clock, sessions, shutdown.clone())))
         }
     };
     Listening { over, address, shutdown, task }

@@ -85,7 +85,9 @@ pub(crate) enum MqttError {
 /// The embedded listener.
 pub(crate) struct MqttListener {
     listener: TcpListener,
-    context: Arc<Context>,
+    tls: TlsAcceptor,
+    pki: Pki,
+    settings: MqttSettings,
 }
 
 struct Context {
@@ -99,19 +101,11 @@ struct Context {
 
 impl MqttListener {
     /// Binds the socket. Nothing is accepted before [`Self::run`].
-    pub(crate) async fn bind(settings: MqttSettings, pki: Pki, clock: Clock, sessions: Sessions) -> Result<Self, MqttError> {
+    pub(crate) async fn bind(settings: MqttSettings, pki: Pki) -> Result<Self, MqttError> {
         let tls = pki.server_tls(&settings.names, &[], true).map_err(|e| MqttError::Tls(e.to_string()))?;
         let bind = |source| MqttError::Bind { address: settings.listen, source };
         let listener = TcpListener::bind(settings.listen).await.map_err(bind)?;
-        let context = Context {
-            tls: TlsAcceptor::from(Arc::new(tls)),
-            pki,
-            clock,
-            sessions,
-            handshakes: Semaphore::new(settings.max_handshakes),
-            connections: Arc::new(Semaphore::new(settings.max_connections)),
-        };
-        Ok(Self { listener, context: Arc::new(context) })
+        Ok(Self { listener, tls: TlsAcceptor::from(Arc::new(tls)), pki, settings })
     }
 
     /// Where it listens.
@@ -120,7 +114,15 @@ impl MqttListener {
     }
 
     /// Serves until `shutdown`, then waits for the connections to end; sessions are ended by their owner, before or while.
-    pub(crate) async fn run(self, shutdown: CancellationToken) {
+    pub(crate) async fn run(self, clock: Clock, sessions: Sessions, shutdown: CancellationToken) {
+        let context = Arc::new(Context {
+            tls: self.tls,
+            pki: self.pki,
+            clock,
+            sessions,
+            handshakes: Semaphore::new(self.settings.max_handshakes),
+            connections: Arc::new(Semaphore::new(self.settings.max_connections)),
+        });
         let connections = TaskTracker::new();
         loop {
             let accepted = tokio::select! {
@@ -137,8 +139,8 @@ impl MqttListener {
                 }
             };
             // Full: the connection is dropped before any TLS work is done for it.
-            let Ok(permit) = self.context.connections.clone().try_acquire_owned() else { continue };
-            let (context, shutdown) = (self.context.clone(), shutdown.clone());
+            let Ok(permit) = context.connections.clone().try_acquire_owned() else { continue };
+            let (context, shutdown) = (context.clone(), shutdown.clone());
             connections.spawn(async move {
                 let _permit = permit;
                 context.serve(stream, address, shutdown).await;
