@@ -204,6 +204,36 @@ async fn a_shutdown_tells_devices_when_to_come_back(over: Over) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edit_in_the_cloud_reaches_the_device_and_its_report_comes_back() {
+    use aidos_protocol::twin::{Edit, Intent};
+    let (fleet, twins) = Fleet::with_twins().await;
+    let (link, device, tenant) = (listen(&fleet, Over::Quic).await, fleet.device().await, fleet.caller.tenant);
+    let mut raw = Raw::connect(&link, &fleet, Some(&device)).await.unwrap();
+    raw.say(hello()).await;
+    assert!(matches!(raw.hears().await, Some(Body::Welcome(_))));
+    let Some(Body::IntentDocument(document)) = raw.hears().await else { panic!("a device without intent gets all of it") };
+    let intent = Intent::load(&document.document).unwrap();
+    let ack = |intent: &Intent| {
+        Body::IntentAck(frame::IntentAck { epoch: document.epoch, heads: intent.wire_heads(), resync: false })
+    };
+    raw.say(ack(&intent)).await;
+    let edit = Edit::SetLabel { key: "site".into(), value: "lab".into() };
+    twins.edit(&fleet.caller, device.id, &[edit], None).await.unwrap();
+    let Some(Body::IntentChanges(changes)) = raw.hears().await else { panic!("one edit travels as changes") };
+    assert!(changes.changes.len() < 250, "{} bytes", changes.changes.len());
+    raw.say(Body::StatusDelta(frame::StatusDelta {
+        boot_id: 1,
+        seq: 1,
+        full: true,
+        set: vec![frame::StatusEntry { path: "link".into(), value: b"{}".to_vec().into(), seq: 1 }],
+        ..Default::default()
+    }))
+    .await;
+    assert_eq!(raw.hears().await, Some(Body::StatusAck(frame::StatusAck { boot_id: 1, seq: 1, resync: false })));
+    assert_eq!(twins.status(tenant, device.id).await.unwrap().seq, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn under_load_an_address_is_proven_first_and_connections_are_bounded() {
     let fleet = Fleet::new().await;
     // An eighth of so few handshakes is none: every address has to be proven.

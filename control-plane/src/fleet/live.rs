@@ -5,11 +5,12 @@
 //! touch the database.
 
 use super::refusal;
-use aidos_protocol::{DeviceId, frame::Refused};
+use super::twins::What;
+use aidos_protocol::{DeviceId, TenantId, frame::Refused};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 
 /// A cheap handle to the sessions of this process.
 #[derive(Clone, Default)]
@@ -95,10 +96,22 @@ impl Live {
     }
 
     /// As [`Self::notify_intent`], for every device: when it is not known which ones were edited.
-    pub(crate) fn notify_all_intents(&self) {
+    fn notify_all_intents(&self) {
         for mailbox in self.sessions().values() {
             mailbox.intent.store(true, SeqCst);
             mailbox.wake.notify_one();
+        }
+    }
+
+    /// Tells sessions of the intents that are edited, until nobody can edit any more.
+    pub(crate) async fn follow_twins(self, mut changes: broadcast::Receiver<(TenantId, DeviceId, What)>) {
+        loop {
+            match changes.recv().await {
+                Ok((_, device, What::Intent)) => self.notify_intent(device),
+                Ok((_, _, What::Status(_))) => {}
+                Err(broadcast::error::RecvError::Lagged(_)) => self.notify_all_intents(),
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
         }
     }
 

@@ -169,6 +169,7 @@ impl Driver<'_> {
         };
         match self.call(effect).await {
             Ok(done) => done,
+            Err(CallError::Twin(TwinFault::Refused(why))) => Done::Then(Event::End(refusal::malformed(why))),
             Err(error) => {
                 tracing::warn!(device = %self.peer.device, %error, "a session ends because of the control plane");
                 Done::Then(Event::End(refusal::internal()))

@@ -3,6 +3,7 @@
 
 use super::ports::{ArtifactSource, CommandQueue, IntentPosition, TelemetrySink, TwinFault, TwinPosition, TwinSource};
 use super::store::DeviceKey;
+use super::twins::Twins;
 use super::{Devices, Enrolment, Live, Renewal, SessionPorts, SessionSettings, Sessions, Tokens};
 use crate::platform::clock::Clock;
 use crate::platform::db::{Db, StoreError, Tx};
@@ -140,19 +141,37 @@ impl Fleet {
     }
 
     pub(super) async fn on(db: Db, clock: Clock) -> Self {
+        Self::build(db, clock, None).await
+    }
+
+    /// As [`Self::new`], with real twins, which sessions follow.
+    pub(super) async fn with_twins() -> (Self, Twins) {
+        let ((db, folder), clock) = (sqlite().await, Clock::system());
+        let twins = Twins::new(db.clone(), clock.clone(), Activity::new(db.clone(), clock.clone()));
+        let mut fleet = Self::build(db, clock, Some(twins.clone())).await;
+        fleet._database = Some(folder);
+        tokio::spawn(fleet.live.clone().follow_twins(twins.changes()));
+        (fleet, twins)
+    }
+
+    async fn build(db: Db, clock: Clock, twins: Option<Twins>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let pki = Pki::open_or_create(&folder.path().join("pki"), "test", clock.clone()).unwrap();
         let (live, desk) = (Live::default(), Arc::new(Desk::default()));
+        let twins: Arc<dyn TwinSource> = match twins {
+            Some(twins) => Arc::new(twins),
+            None => desk.clone(),
+        };
         let (activity, events) = (Activity::new(db.clone(), clock.clone()), Events::new(clock.clone(), CancellationToken::new()));
         let endpoints = EndpointsView { api_url: "https://plane:7070".into(), ..Default::default() };
         let devices = Devices::new(db.clone(), clock.clone(), activity.clone(), events, live.clone());
         let tenants = Tenants::new(db.clone(), clock.clone(), activity.clone());
         let tokens = Tokens::new(db, clock.clone(), activity, pki.ca_pin(), &endpoints);
         let renewal = Renewal::new(devices.clone(), pki.clone(), endpoints.clone());
-        let enrolment = Enrolment::new(devices.clone(), tokens.clone(), desk.clone(), pki.clone(), endpoints);
+        let enrolment = Enrolment::new(devices.clone(), tokens.clone(), twins.clone(), pki.clone(), endpoints);
         let ports = SessionPorts {
             devices: devices.clone(),
-            twins: desk.clone(),
+            twins,
             commands: desk.clone(),
             telemetry: desk.clone(),
             artifacts: desk.clone(),
