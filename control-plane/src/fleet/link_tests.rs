@@ -213,9 +213,8 @@ async fn an_edit_in_the_cloud_reaches_the_device_and_its_report_comes_back() {
     assert!(matches!(raw.hears().await, Some(Body::Welcome(_))));
     let Some(Body::IntentDocument(document)) = raw.hears().await else { panic!("a device without intent gets all of it") };
     let intent = Intent::load(&document.document).unwrap();
-    let ack = |intent: &Intent| {
-        Body::IntentAck(frame::IntentAck { epoch: document.epoch, heads: intent.wire_heads(), resync: false })
-    };
+    let ack =
+        |intent: &Intent| Body::IntentAck(frame::IntentAck { epoch: document.epoch, heads: intent.wire_heads(), resync: false });
     raw.say(ack(&intent)).await;
     let edit = Edit::SetLabel { key: "site".into(), value: "lab".into() };
     twins.edit(&fleet.caller, device.id, &[edit], None).await.unwrap();
