@@ -80,7 +80,9 @@ impl Twins {
                 older => store::epoch(&mut tx, tenant, device, older).await?,
             };
             let Some(old) = old else {
-                return Ok(Some(ack(&held, site.too_old(&changes.changes))));
+                let reason =
+                    format!("it was made on epoch {}, which the control plane does not keep; make the edit again", changes.epoch);
+                return Ok(Some(ack(&held, site.all_refused(&changes.changes, &reason))));
             };
             let mut old = Intent::load(&old).map_err(|e| StoreError::Corrupt(format!("twin of {device}: {e}")))?;
             outcome = site.merge(&mut old, &changes.changes, &mut BTreeMap::new());
@@ -95,6 +97,11 @@ impl Twins {
 
         if intent.heads() == held.intent.heads() && quarantine == held.row.quarantine && outcome.accepted.is_empty() {
             return Ok(Some(ack(&held, outcome)));
+        }
+        // What cannot be read again must not be written, whatever of automerge's an attacker found.
+        if let Err(error) = Intent::load(&intent.save()) {
+            let reason = format!("the merged document could not be read again: {error}");
+            return Ok(Some(ack(&held, site.all_refused(&changes.changes, &reason))));
         }
         let Some(next) = self.write(&mut tx, (tenant, device), &held, intent, quarantine, false, now).await? else {
             return Ok(None);
@@ -198,11 +205,10 @@ impl Site<'_> {
         Ok((user, edits))
     }
 
-    fn too_old(&self, sent: &[Sent]) -> Outcome {
-        let reason = format!("it was made on epoch {}, which the control plane does not keep; make the edit again", self.epoch);
+    fn all_refused(&self, sent: &[Sent], reason: &str) -> Outcome {
         let hash = |sent: &Sent| {
             Intent::identify(&sent.change).map_or_else(|_| Bytes::new(), |(hash, _)| Bytes::copy_from_slice(&hash.0))
         };
-        Outcome { rejected: sent.iter().map(|sent| (hash(sent), reason.clone())).collect(), ..Default::default() }
+        Outcome { rejected: sent.iter().map(|sent| (hash(sent), reason.to_owned())).collect(), ..Default::default() }
     }
 }

@@ -56,7 +56,13 @@ fn judge(intent: &Intent, change: &Change, authority: &Authority) -> Result<(Str
         None => return Err("its author is not one of a site".into()),
     };
     numbers(intent, change)?;
-    let operations = change.decode().operations;
+    let decoded = change.decode();
+    // Automerge keeps operations, not bytes: a change in any encoding but automerge's own would come back with another hash,
+    // and the saved document could never be read again.
+    if Change::from(decoded.clone()).raw_bytes() != change.raw_bytes() {
+        return Err("it is not encoded as automerge encodes it".into());
+    }
+    let operations = decoded.operations;
     let genesis = Author::Genesis { epoch: intent.epoch() }.actor();
     let mut edits = Vec::with_capacity(operations.len());
     for (number, operation) in operations.iter().enumerate() {
