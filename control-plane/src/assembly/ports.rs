@@ -1,0 +1,106 @@
+//! What one room needs of another that it must not import, passed through.
+
+use crate::fleet::{ArtifactSource, DeviceRow, Devices, Live, TwinError, Twins, What};
+use crate::platform::db::StoreError;
+use crate::registry::Artifacts;
+use crate::rollouts::{Change, DeviceFacts, DevicePage, Fleet, FleetError, Wanted};
+use crate::tenants::Caller;
+use aidos_protocol::artifact::Digest;
+use aidos_protocol::selector::Selector;
+use aidos_protocol::twin::{Edit, ModelStatus, path};
+use aidos_protocol::{DeviceId, ModelName, TenantId, frame};
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use std::collections::BTreeMap;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+
+/// The registry as devices' sessions see it.
+pub(super) struct Grants(pub(super) Artifacts);
+
+#[async_trait]
+impl ArtifactSource for Grants {
+    async fn grant(&self, tenant: TenantId, digest: Digest) -> frame::ArtifactGrant {
+        self.0.grant(tenant, digest).await
+    }
+}
+
+/// The fleet as rollouts see it.
+pub(super) struct FleetOfRollouts {
+    pub(super) devices: Devices,
+    pub(super) twins: Twins,
+    pub(super) live: Live,
+}
+
+impl FleetOfRollouts {
+    fn facts(&self, row: DeviceRow) -> DeviceFacts {
+        DeviceFacts { online: row.online || self.live.is_online(row.id), id: row.id, name: row.name }
+    }
+}
+
+#[async_trait]
+impl Fleet for FleetOfRollouts {
+    async fn device(&self, tenant: TenantId, device: DeviceId) -> Result<Option<DeviceFacts>, FleetError> {
+        match self.devices.get(tenant, device).await {
+            Ok(row) if row.revoked.is_none() => Ok(Some(self.facts(row))),
+            Ok(_) | Err(StoreError::NotFound) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn matching(
+        &self,
+        tenant: TenantId,
+        selector: &Selector,
+        after: Option<DeviceId>,
+        limit: u32,
+    ) -> Result<DevicePage, FleetError> {
+        let limit = limit as usize;
+        let rows = self.devices.matching(tenant, selector, after, limit).await?;
+        let next = rows.last().filter(|_| rows.len() >= limit).map(|row| row.id);
+        Ok(DevicePage { devices: rows.into_iter().map(|row| self.facts(row)).collect(), next })
+    }
+
+    async fn wanted(&self, tenant: TenantId, device: DeviceId) -> Result<Wanted, FleetError> {
+        let view = self.twins.intent(tenant, device).await?.view;
+        Ok(Wanted { labels: view.labels, models: view.models })
+    }
+
+    async fn edit(&self, tenant: TenantId, device: DeviceId, edits: &[Edit]) -> Result<(), FleetError> {
+        match self.twins.edit(&Caller::system(tenant), device, edits, None).await {
+            Ok(_) => Ok(()),
+            Err(TwinError::Store(error)) => Err(error.into()),
+            Err(other) => Err(FleetError::Refused(other.to_string())),
+        }
+    }
+
+    async fn reported(&self, tenant: TenantId, device: DeviceId) -> Result<BTreeMap<ModelName, ModelStatus>, FleetError> {
+        let status = self.twins.status(tenant, device).await?;
+        let models = status.values.into_iter().filter_map(|(at, value)| {
+            // A device of another version may report what is not known here; that model then counts as not reported.
+            let name = at.strip_prefix(path::MODELS)?.parse().ok()?;
+            Some((name, serde_json::from_value(value).ok()?))
+        });
+        Ok(models.collect())
+    }
+
+    fn changes(&self) -> BoxStream<'static, Change> {
+        let changes = BroadcastStream::new(self.twins.changes());
+        let of_models = |paths: &[String]| paths.iter().any(|at| at.starts_with(path::MODELS));
+        changes
+            .filter_map(move |change| {
+                let change = match change {
+                    Ok((tenant, device, What::Intent)) => Some(Change::Intent(tenant, device)),
+                    // A new device's first report may hold no model.
+                    Ok((tenant, device, What::Status(paths))) if of_models(&paths) || paths.len() > 1 => {
+                        Some(Change::Report(tenant, device))
+                    }
+                    Ok(_) => None,
+                    Err(BroadcastStreamRecvError::Lagged(_)) => Some(Change::Missed),
+                };
+                std::future::ready(change)
+            })
+            .boxed()
+    }
+}
