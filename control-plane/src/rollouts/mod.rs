@@ -15,4 +15,5 @@ mod tests;
 
 pub(crate) use api::router;
 pub(crate) use deployments::{DeploymentError, Deployments};
+pub(crate) use ports::{Change, DeviceFacts, DevicePage, Fleet, FleetError, Wanted};
 pub(crate) use reconcile::Reconciler;
