@@ -66,7 +66,8 @@ fn given(certificate: &Path, key: &Path) -> anyhow::Result<ServerConfig> {
     let chain = chain.with_context(|| unreadable(certificate))?;
     let key = PrivateKeyDer::from_pem_file(key).with_context(|| unreadable(key))?;
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    let mut config = builder.with_no_client_auth().with_single_cert(chain, key).context("--tls-cert and --tls-key do not match")?;
+    let mut config =
+        builder.with_no_client_auth().with_single_cert(chain, key).context("--tls-cert and --tls-key do not match")?;
     config.alpn_protocols = ALPN.iter().map(|name| name.to_vec()).collect();
     Ok(config)
 }

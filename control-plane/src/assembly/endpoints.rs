@@ -22,7 +22,10 @@ pub(super) struct Endpoints {
 /// Binds the API's listener and settles all ports.
 pub(super) async fn bind(config: &Config) -> anyhow::Result<(TcpListener, Endpoints)> {
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
-        format!("the API cannot listen on {}; stop what uses it, or choose another with --listen (port 0 takes any)", config.listen)
+        format!(
+            "the API cannot listen on {}; stop what uses it, or choose another with --listen (port 0 takes any)",
+            config.listen
+        )
     })?;
     let address = listener.local_addr()?;
     let scheme = if config.security == ApiSecurity::Plain { "http" } else { "https" };

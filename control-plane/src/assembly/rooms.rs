@@ -74,15 +74,8 @@ impl Rooms {
         let devices = Devices::new(db.clone(), clock.clone(), activity.clone(), events.clone(), live.clone());
         devices.sweep_at_start().await?;
         let twins = Twins::new(db.clone(), clock.clone(), activity.clone());
-        let commands = Commands::new(
-            db.clone(),
-            clock.clone(),
-            activity.clone(),
-            events.clone(),
-            devices.clone(),
-            live.clone(),
-            stop,
-        );
+        let commands =
+            Commands::new(db.clone(), clock.clone(), activity.clone(), events.clone(), devices.clone(), live.clone(), stop);
         let telemetry = Telemetry::new(db.clone(), clock.clone(), Retention::default());
         let tokens = Tokens::new(db.clone(), clock.clone(), activity.clone(), pki.ca_pin(), public);
         let source = Arc::new(twins.clone());
