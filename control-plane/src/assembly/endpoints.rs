@@ -2,45 +2,68 @@
 //! tokens and sessions name them.
 
 use crate::config::{ApiSecurity, Config, Listen, host_of};
+use crate::fleet::{MqttListener, MqttSettings, Quic, QuicSettings};
+use crate::platform::pki::Pki;
 use aidos_protocol::enrol::EndpointsView;
 use anyhow::Context as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::net::TcpListener;
 
 /// The addresses of one control plane.
 pub(super) struct Endpoints {
     /// URL by which this machine reaches the API.
     pub(super) local_url: String,
-    /// Where the QUIC link is to listen.
+    /// Where the QUIC link listens.
     pub(super) quic: Option<SocketAddr>,
-    /// Where the MQTT link is to listen.
+    /// Where the MQTT link listens.
     pub(super) mqtt: Option<SocketAddr>,
     /// What devices and people are told.
     pub(super) public: EndpointsView,
 }
 
-/// Binds the API's listener and settles all ports.
-pub(super) async fn bind(config: &Config) -> anyhow::Result<(TcpListener, Endpoints)> {
-    let listener = TcpListener::bind(config.listen).await.with_context(|| {
+/// What is bound and not yet served.
+pub(super) struct Sockets {
+    pub(super) api: TcpListener,
+    pub(super) quic: Option<Quic>,
+    pub(super) mqtt: Option<MqttListener>,
+}
+
+/// Binds all sockets that the configuration asks for.
+pub(super) async fn bind(config: &Config, pki: &Pki) -> anyhow::Result<(Sockets, Endpoints)> {
+    let api = TcpListener::bind(config.listen).await.with_context(|| {
         format!(
             "the API cannot listen on {}; stop what uses it, or choose another with --listen (port 0 takes any)",
             config.listen
         )
     })?;
-    let address = listener.local_addr()?;
+    let address = api.local_addr()?;
     let scheme = if config.security == ApiSecurity::Plain { "http" } else { "https" };
     let local_url = format!("{scheme}://{}", reachable(address));
-    let (quic, mqtt) = (settled_udp(config.quic)?, settled_tcp(config.mqtt)?);
+    let names = config.names.clone();
+    let quic = match config.quic {
+        Listen::Off => None,
+        Listen::At(listen) => {
+            Some(Quic::bind(QuicSettings { listen, names: names.clone(), ..QuicSettings::default() }, pki.clone())?)
+        }
+    };
+    let mqtt = match config.mqtt {
+        Listen::Off => None,
+        Listen::At(listen) => {
+            Some(MqttListener::bind(MqttSettings { listen, names, ..MqttSettings::default() }, pki.clone()).await?)
+        }
+    };
+    let quic_addr = quic.as_ref().map(Quic::local_addr).transpose()?;
+    let mqtt_addr = mqtt.as_ref().map(MqttListener::local_addr).transpose()?;
     let api_url = config.public_url.clone().unwrap_or_else(|| public_url(config, address, scheme, &local_url));
     let host = host_of(&api_url).unwrap_or("127.0.0.1").to_owned();
     let host = if host.contains(':') { format!("[{host}]") } else { host };
     let at = |address: Option<SocketAddr>| address.map(|address| format!("{host}:{}", address.port())).unwrap_or_default();
     let mqtt_public = match &config.broker {
-        Some((broker, _)) if mqtt.is_none() => broker.trim_start_matches("mqtts://").trim_end_matches('/').to_owned(),
-        _ => at(mqtt),
+        Some((broker, _)) if mqtt_addr.is_none() => broker.trim_start_matches("mqtts://").trim_end_matches('/').to_owned(),
+        _ => at(mqtt_addr),
     };
-    let public = EndpointsView { api_url, quic: at(quic), mqtt: mqtt_public };
-    Ok((listener, Endpoints { local_url, quic, mqtt, public }))
+    let public = EndpointsView { api_url, quic: at(quic_addr), mqtt: mqtt_public };
+    Ok((Sockets { api, quic, mqtt }, Endpoints { local_url, quic: quic_addr, mqtt: mqtt_addr, public }))
 }
 
 /// The URL to tell others when nobody said one: the first name that is not of loopback, where the API listens beyond it.
@@ -65,22 +88,4 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
         address.set_ip(if address.is_ipv6() { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() });
     }
     address
-}
-
-/// Replaces port 0 by one that is free now. Only tests and `aidos up` ask for 0, and they see the failure if it is taken
-/// before the link binds it.
-fn settled_udp(listen: Listen) -> anyhow::Result<Option<SocketAddr>> {
-    Ok(match listen {
-        Listen::Off => None,
-        Listen::At(address) if address.port() != 0 => Some(address),
-        Listen::At(address) => Some(UdpSocket::bind(address)?.local_addr()?),
-    })
-}
-
-fn settled_tcp(listen: Listen) -> anyhow::Result<Option<SocketAddr>> {
-    Ok(match listen {
-        Listen::Off => None,
-        Listen::At(address) if address.port() != 0 => Some(address),
-        Listen::At(address) => Some(std::net::TcpListener::bind(address)?.local_addr()?),
-    })
 }

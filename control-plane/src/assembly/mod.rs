@@ -1,7 +1,7 @@
 //! Wires the rooms together and owns the order of start and shutdown; the one place where they meet.
 //!
-//! Start: certificates, database, objects, rooms; then all sockets are bound, and only then anything is served, and last
-//! `<data>/run.json` names the addresses. What cannot start says so before a device or a person is answered.
+//! Start: certificates, database, objects; then all sockets are bound, rooms are opened, `<data>/run.json` names the addresses,
+//! and only then anything is served. What cannot start says so before a device or a person is answered.
 //!
 //! Shutdown, once the token is cancelled: the API takes nothing new, ends live events and lets requests under way finish;
 //! devices are told to come back a little later, each at its own moment; the links close; background tasks end; the database
@@ -29,7 +29,7 @@ use links::Links;
 use rooms::{Ground, Rooms};
 use serde_json::json;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -83,7 +83,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         Some(s3) => Objects::s3(s3)?,
         None => Objects::local(&data_dir.join("objects"))?,
     };
-    let (listener, endpoints) = endpoints::bind(&config).await?;
+    let (sockets, endpoints) = endpoints::bind(&config, &pki).await?;
     let stop_tasks = CancellationToken::new();
     let tasks = Tasks::new(stop_tasks.clone());
     let (events, metrics) = (Events::new(clock.clone(), shutdown.clone()), Metrics::new());
@@ -94,16 +94,16 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let first_start = rooms.tenants.bootstrap(&owner_key_path).await?;
     let app = api::app(&rooms)?;
     let tls = api::tls(&config, &rooms.ground.pki)?;
-    let links = Links::bind(&config, &endpoints, &rooms).await?;
+    let links = Links::prepare(&config, sockets.quic, sockets.mqtt, &rooms).await?;
 
-    let (quic_addr, mqtt_addr) = (links.quic_addr, links.mqtt_addr);
-    write_run_file(&data_dir, &endpoints, quic_addr, mqtt_addr)?;
+    write_run_file(&data_dir, &endpoints)?;
+    let (quic_addr, mqtt_addr) = (endpoints.quic, endpoints.mqtt);
     let api_url = endpoints.local_url.clone();
     tracing::info!(api = %api_url, ?quic_addr, ?mqtt_addr, data_dir = %data_dir.display(), "the control plane runs");
     rooms.spawn_tasks(&tasks);
     let stop_links = CancellationToken::new();
     let linked = tokio::spawn(links.serve(stop_links.clone()));
-    let served = tokio::spawn(http::serve(listener, app, tls, shutdown.clone()));
+    let served = tokio::spawn(http::serve(sockets.api, app, tls, shutdown.clone()));
     let run_file = data_dir.join(RUN_FILE);
     let stopped = tokio::spawn(async move {
         shutdown.cancelled().await;
@@ -132,17 +132,12 @@ fn ended(what: &str, outcome: Result<(), tokio::task::JoinError>) {
     }
 }
 
-fn write_run_file(
-    data_dir: &std::path::Path,
-    endpoints: &Endpoints,
-    quic: Option<SocketAddr>,
-    mqtt: Option<SocketAddr>,
-) -> std::io::Result<()> {
+fn write_run_file(data_dir: &Path, endpoints: &Endpoints) -> std::io::Result<()> {
     let run = json!({
         "pid": std::process::id(),
         "api": endpoints.local_url,
-        "quic": quic.map(|address| address.to_string()),
-        "mqtt": mqtt.map(|address| address.to_string()),
+        "quic": endpoints.quic.map(|address| address.to_string()),
+        "mqtt": endpoints.mqtt.map(|address| address.to_string()),
     });
     private_file::write(&data_dir.join(RUN_FILE), format!("{run:#}\n").as_bytes())
 }

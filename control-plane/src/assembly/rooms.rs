@@ -4,7 +4,7 @@ use super::endpoints::Endpoints;
 use super::ports::{FleetOfRollouts, Grants};
 use crate::fleet::{
     Commands, Devices, Enrolment, Live, Renewal, Retention, SessionPorts, SessionSettings, Sessions, Telemetry, Tokens, Twins,
-    What, announce_twins,
+    announce_twins,
 };
 use crate::platform::clock::Clock;
 use crate::platform::db::Db;
@@ -21,7 +21,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 /// How often old idempotency answers are removed.
@@ -142,7 +141,11 @@ impl Rooms {
         let (twins, events) = (self.twins.clone(), self.ground.events.clone());
         tasks.spawn("twin events", move |stop| announce_twins(&twins, events.clone(), stop));
         let (twins, live) = (self.twins.clone(), self.live.clone());
-        tasks.spawn("intents", move |stop| tell_sessions(&twins, live.clone(), stop));
+        tasks.spawn("intents", move |stop| {
+            // Subscribed before anyone polls: nothing falls between the start and the first turn.
+            let follow = live.clone().follow_twins(twins.changes());
+            async move { drop(stop.run_until_cancelled(follow).await) }
+        });
         let sessions = Gauge::<i64>::default();
         self.ground.metrics.register("sessions", "Devices connected to this control plane", sessions.clone());
         let live = self.live.clone();
@@ -150,23 +153,5 @@ impl Rooms {
             sessions.set(i64::try_from(live.count()).unwrap_or(i64::MAX));
             async {}
         });
-    }
-}
-
-/// Wakes the session of each device whose intent changed.
-fn tell_sessions(twins: &Twins, live: Live, stop: CancellationToken) -> impl Future<Output = ()> + Send + use<> {
-    // Subscribed before anyone polls: nothing falls between the start and the first turn.
-    let mut changes = twins.changes();
-    // What changed while nobody listened is found by looking at all.
-    live.notify_all_intents();
-    async move {
-        while let Some(change) = stop.run_until_cancelled(changes.recv()).await {
-            match change {
-                Ok((_, device, What::Intent)) => live.notify_intent(device),
-                Ok((_, _, What::Status(_))) => {}
-                Err(RecvError::Lagged(_)) => live.notify_all_intents(),
-                Err(RecvError::Closed) => return,
-            }
-        }
     }
 }

@@ -103,7 +103,7 @@ async fn delete(
 }
 
 /// Makes a device of whoever holds a join token.
-#[utoipa::path(post, path = "/api/v1/enrol", tag = "enrolment", request_body = EnrolRequest,
+#[utoipa::path(post, path = "/api/v1/enrol", tag = "enrolment", security(()), request_body = EnrolRequest,
     responses((status = 200, body = EnrolResponse), (status = 403, body = Problem, content_type = "application/problem+json"),
         (status = 422, body = Problem, content_type = "application/problem+json")))]
 async fn enrol(
@@ -125,7 +125,7 @@ async fn enrol(
 }
 
 /// Renews a device's certificate, also one that has expired within the last 400 days.
-#[utoipa::path(post, path = "/api/v1/enrol/renew", tag = "enrolment", request_body = RenewalRequest,
+#[utoipa::path(post, path = "/api/v1/enrol/renew", tag = "enrolment", security(()), request_body = RenewalRequest,
     responses((status = 200, body = RenewalResponse), (status = 403, body = Problem, content_type = "application/problem+json"),
         (status = 422, body = Problem, content_type = "application/problem+json")))]
 async fn renew(
@@ -147,7 +147,7 @@ async fn renew(
 }
 
 /// The CA certificate of this deployment, PEM. Check it against the pin in a join token before trusting it.
-#[utoipa::path(get, path = "/api/v1/ca.pem", tag = "enrolment",
+#[utoipa::path(get, path = "/api/v1/ca.pem", tag = "enrolment", security(()),
     responses((status = 200, body = String, content_type = "application/x-pem-file")))]
 async fn ca(State(enrolment): State<Enrolment>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/x-pem-file")], enrolment.ca_pem())

@@ -1,1 +1,0 @@
-//! The whole control plane in one process.

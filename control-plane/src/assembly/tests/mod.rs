@@ -1,0 +1,6 @@
+//! The whole control plane in one process.
+
+mod authorisation;
+mod plane;
+mod running;
+mod statements;
