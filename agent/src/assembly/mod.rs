@@ -177,14 +177,20 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
         components.supervise("telemetry", intake.clone(), move |stop| {
             let sampler = telemetry::Sampler::new(&dir, Gpus::find(), ports::model_metrics(models.clone()));
             let (spool, interval) = (spool.clone(), interval.clone());
-            async move { Ok(telemetry::run(sampler, spool, interval, stop).await) }
+            async move {
+                Box::pin(telemetry::run(sampler, spool, interval, stop)).await;
+                Ok(())
+            }
         })
     };
     let reconciling = {
         let reconciler = reconciler.clone();
         components.supervise("models", intake.clone(), move |stop| {
             let (reconciler, desired) = (reconciler.clone(), desired.clone());
-            async move { Ok(reconciler.run(desired, stop).await) }
+            async move {
+                reconciler.run(desired, stop).await;
+                Ok(())
+            }
         })
     };
 

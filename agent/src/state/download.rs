@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn a_killed_download_goes_on_from_the_last_flushed_byte() {
         let dir = tempfile::tempdir().unwrap();
-        let bytes: Vec<u8> = (0..9_000_000u32).map(|n| (n * 31 >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..9_000_000u32).map(|n| ((n * 31) >> 3) as u8).collect();
         let digest = Digest::of(&bytes);
         let open = || Chunks::open(dir.path(), Ledger::open(dir.path()).unwrap(), 1 << 30).unwrap();
         {
