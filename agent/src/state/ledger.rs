@@ -209,6 +209,15 @@ impl Ledger {
         connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(|e| self.sort(e))
     }
 
+    /// Makes the database as full as a full disk would, for tests of that.
+    #[cfg(test)]
+    pub(crate) fn fill_up(&self, full: bool) {
+        let connection = self.lock();
+        let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0)).expect("the database is open");
+        let most = if full { pages } else { i64::from(u32::MAX) - 1 };
+        connection.pragma_update_and_check(None, "max_page_count", most, |_| Ok(())).expect("a limit can be set");
+    }
+
     fn lock(&self) -> MutexGuard<'_, Connection> {
         // A panic within a transaction has rolled it back as it unwound, so the connection is sound.
         self.inner.connection.lock().unwrap_or_else(PoisonError::into_inner)
@@ -407,6 +416,19 @@ mod tests {
         }
         std::fs::write(&path, bytes).unwrap();
         assert!(Ledger::open(dir.path()).unwrap().set_aside().is_some());
+    }
+
+    #[test]
+    fn a_full_disk_is_said_to_be_full_and_costs_nothing_that_was_stored() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(dir.path()).unwrap();
+        ledger.put("a", b"1").unwrap();
+        ledger.fill_up(true);
+        let error = ledger.put("b", &[7; 100_000]).unwrap_err();
+        assert!(matches!(error, LedgerError::Full { .. }) && error.to_string().contains("free some space"), "{error}");
+        assert_eq!(ledger.get("a").unwrap().as_deref(), Some(b"1".as_slice()));
+        ledger.fill_up(false);
+        ledger.put("b", &[7; 100_000]).unwrap();
     }
 
     #[test]

@@ -149,7 +149,13 @@ impl Spool {
         let mut state = self.state.lock().await;
         if state.next == state.reserved {
             let reserved = state.reserved + RESERVE;
-            self.ledger.run(move |tx| ledger::put(tx, NEXT_KEY, &reserved.to_be_bytes())).await?;
+            let noted = self.ledger.run(move |tx| ledger::put(tx, NEXT_KEY, &reserved.to_be_bytes())).await;
+            if let Err(error) = noted {
+                // Without a number that is safe to give, the sample cannot be kept.
+                state.lost_samples += 1;
+                state.lost_bytes += values.len() as u64 * 8 + ROW_BYTES;
+                return Err(error);
+            }
             state.reserved = reserved;
         }
         let seq = state.next;
@@ -468,6 +474,26 @@ mod tests {
             let again = open(dir.path(), limits).stats().await;
             assert_eq!((again.lost_samples, again.lost_bytes), (stats.lost_samples, stats.lost_bytes));
         }
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_fills_no_memory_and_what_it_cost_is_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(dir.path()).unwrap();
+        let spool = Spool::open(ledger.clone(), SpoolLimits::default()).unwrap();
+        ledger.fill_up(true);
+        let (wide, mut failed) = (vec![0.5; 200], 0);
+        let list: Arc<[String]> = (0..200).map(|n| format!("metric.{n}")).collect();
+        for n in 0..400 {
+            failed += u64::from(spool.push(Micros(n), Arc::clone(&list), wide.clone()).await.is_err());
+        }
+        assert!(failed > 0);
+        let stats = spool.stats().await;
+        assert!(stats.waiting <= FLUSH_SAMPLES as u64 * 10 && stats.lost_samples > 0, "{stats:?}");
+        ledger.fill_up(false);
+        spool.push(Micros(500), list, wide).await.unwrap();
+        spool.close().await.unwrap();
+        assert_eq!(open(dir.path(), SpoolLimits::default()).stats().await.lost_samples, stats.lost_samples);
     }
 
     #[tokio::test]
