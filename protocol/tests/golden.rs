@@ -3,6 +3,8 @@
 //! To add fixtures for something new: `AIDOS_WRITE_FIXTURES=1 cargo test -p aidos-protocol --test golden`, which writes the files
 //! that are missing and never touches one that is there.
 
+#![allow(clippy::unwrap_used)]
+
 use aidos_protocol::frame::{self, Body, VERSION, command, refused};
 use aidos_protocol::time::Micros;
 use aidos_protocol::twin::{Author, DesiredModel, Edit, FIRST_EPOCH, Intent};

@@ -160,7 +160,7 @@ impl Replica {
 
     /// The edits that the plane refused, newest first.
     pub async fn refused(&self) -> Result<Vec<RefusedEdit>, LedgerError> {
-        self.0.ledger.run(|tx| rows::refused(tx)).await
+        self.0.ledger.run(rows::refused).await
     }
 
     /// Makes `base` the base, durably; edits that it holds no longer wait.

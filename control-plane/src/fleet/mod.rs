@@ -72,4 +72,4 @@ pub(crate) use sessions::{SessionPorts, SessionSettings, Sessions};
 pub(crate) use store::{DeviceKey, DeviceRow};
 pub(crate) use telemetry::{Retention, Telemetry};
 pub(crate) use tokens::Tokens;
-pub(crate) use twins::{IntentState, StatusState, TwinError, Twins, What};
+pub(crate) use twins::{TwinError, Twins, What};

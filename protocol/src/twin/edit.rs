@@ -92,6 +92,7 @@ impl fmt::Display for Room {
 /// One edit. Several make one change, which is applied as a whole or not at all.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "op", rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "at most 64 live at once, and a box would stand in everybody's way")]
 pub enum Edit {
     /// Sets a label.
     SetLabel {

@@ -30,10 +30,11 @@ pub struct Replay {
 
 impl Intent {
     /// Whether a new epoch should begin, given the bytes of the document as saved now and as its epoch began, and whether the
-    /// device has everything of it (a device that lacks some is spared the whole document until [`HARD_CHANGES`]).
+    /// device has everything of it (a device that lacks some is spared the whole document until 500 changes).
     pub fn needs_compaction(&self, saved: usize, birth: usize, device_has_all: bool) -> bool {
         let changes = self.changes;
-        let outgrown = changes >= SOFT_CHANGES || (changes >= MIN_CHANGES && saved > 2 * birth);
+        // Before it is twice as large as it began.
+        let outgrown = changes >= SOFT_CHANGES || (changes >= MIN_CHANGES && 4 * saved > 7 * birth);
         changes >= HARD_CHANGES || self.inflated > HARD_BYTES || (device_has_all && outgrown)
     }
 

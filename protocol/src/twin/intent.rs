@@ -66,6 +66,9 @@ pub enum ApplyError {
     Full(#[from] IntentError),
 }
 
+/// A key with all its values and their authors.
+type Cell = (String, Vec<(Option<String>, String)>);
+
 /// One device's intent.
 #[derive(Debug, Clone)]
 pub struct Intent {
@@ -345,7 +348,7 @@ impl Intent {
     }
 
     /// The keys of a room, each with all its values and their authors, the winner last. `None`: a value that is no text.
-    fn cells(&self, room: Room) -> Vec<(String, Vec<(Option<String>, String)>)> {
+    fn cells(&self, room: Room) -> Vec<Cell> {
         let object = self.object(room);
         let value = |(value, id): (Value<'_>, ObjId)| {
             let text = match value {
@@ -371,9 +374,7 @@ impl Intent {
 
     /// All cells as they are shown, for the next epoch.
     pub(super) fn state(&self) -> Vec<(Room, String, Option<String>)> {
-        let winner = |room, (key, mut values): (String, Vec<(Option<String>, String)>)| {
-            values.pop().and_then(|(text, _)| text).map(|text| (room, key, Some(text)))
-        };
+        let winner = |room, (key, mut values): Cell| values.pop().and_then(|(text, _)| text).map(|text| (room, key, Some(text)));
         Room::ALL.into_iter().flat_map(|room| self.cells(room).into_iter().filter_map(move |cell| winner(room, cell))).collect()
     }
 
