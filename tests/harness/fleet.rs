@@ -29,8 +29,8 @@ pub struct FleetOptions {
     pub postgres: Option<String>,
     /// A bucket for the artifacts.
     pub s3: Option<Bucket>,
-    /// Further arguments of the control plane.
-    pub arguments: Vec<String>,
+    /// An MQTT broker instead of the embedded listener, as `mqtts://host:port`; QUIC is off then.
+    pub broker: Option<String>,
     /// Let agents reach QUIC through a relay that can be cut.
     pub relay: bool,
 }
@@ -74,8 +74,9 @@ struct Ports {
     mqtt: u16,
 }
 
-/// A free TCP or UDP port. Another process may take it before it is used, which then fails with a clear message.
-fn free_port() -> u16 {
+/// A free TCP port, which is free for UDP most likely, too. Another process may take it before it is used, which then fails with
+/// a clear message.
+pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     listener.local_addr().expect("a bound socket has an address").port()
 }
@@ -111,9 +112,13 @@ impl Fleet {
             .arg("--data-dir")
             .arg(self.control_plane_dir())
             .args(["--listen", &format!("127.0.0.1:{}", self.ports.api)])
-            .args(["--quic", &format!("127.0.0.1:{}", self.ports.quic)])
-            .args(["--mqtt", &format!("127.0.0.1:{}", self.ports.mqtt)])
-            .args(&self.options.arguments);
+            .args(["--log-format", "human"]);
+        match &self.options.broker {
+            Some(broker) => command.args(["--mqtt-broker", broker, "--quic", "off"]),
+            None => command
+                .args(["--quic", &format!("127.0.0.1:{}", self.ports.quic)])
+                .args(["--mqtt", &format!("127.0.0.1:{}", self.ports.mqtt)]),
+        };
         if let Some(relay) = &self.relay {
             command.args(["--public-quic", &relay.address().to_string()]);
         }
@@ -135,6 +140,11 @@ impl Fleet {
         .await;
     }
 
+    /// How the next start sets the control plane up.
+    pub fn options(&mut self) -> &mut FleetOptions {
+        &mut self.options
+    }
+
     /// The control plane's process.
     pub fn control_plane(&mut self) -> &mut Process {
         self.process.as_mut().expect("the control plane was started")
@@ -145,7 +155,8 @@ impl Fleet {
         self.folder.path()
     }
 
-    fn control_plane_dir(&self) -> PathBuf {
+    /// The control plane's data folder.
+    pub fn control_plane_dir(&self) -> PathBuf {
         self.folder.path().join("control-plane")
     }
 

@@ -4,11 +4,13 @@
 mod api;
 mod binaries;
 mod fleet;
+mod mosquitto;
 mod process;
 mod relay;
 
 pub use api::Api;
 pub use binaries::binary;
-pub use fleet::{Agent, Bucket, Fleet, FleetOptions, eventually};
+pub use fleet::{Agent, Bucket, Fleet, FleetOptions, eventually, free_port};
+pub use mosquitto::Mosquitto;
 pub use process::Process;
 pub use relay::UdpRelay;

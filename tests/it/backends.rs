@@ -1,7 +1,7 @@
 //! The same path on every backend: SQLite and Postgres, a folder and S3, the embedded MQTT listener and Mosquitto.
 
 use crate::stories::{digit, peer, predicts_seven, sample_model};
-use aidos_tests::{Bucket, Fleet, FleetOptions};
+use aidos_tests::{Bucket, Fleet, FleetOptions, Mosquitto};
 use serde_json::json;
 
 /// Join, push, deploy, predict, restart the plane, still there.
@@ -41,4 +41,19 @@ async fn the_whole_path_works_on_s3() {
     assert!(made.status().is_success(), "{}", made.status());
     let s3 = Some(Bucket { endpoint, name: bucket });
     whole_path(FleetOptions { s3, ..FleetOptions::default() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_whole_path_works_over_mosquitto() {
+    let mut fleet = Fleet::start().await;
+    // The first start made the CA that the broker's certificate needs.
+    fleet.control_plane().terminate(std::time::Duration::from_secs(20));
+    let broker = Mosquitto::start(fleet.folder(), &fleet.control_plane_dir().join("pki"));
+    fleet.options().broker = Some(broker.url.clone());
+    fleet.start_control_plane().await;
+    let agent = fleet.agent("edge-1", &json!({ "site": "lab" })).await;
+    assert_eq!(fleet.device("edge-1", "online").await["transport"], "mqtt");
+    fleet.push("digits", &sample_model()).await;
+    fleet.deploy("digits@1", "site=lab").await;
+    predicts_seven(&agent.predict("digits", &digit(7)));
 }
