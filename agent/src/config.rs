@@ -4,6 +4,7 @@
 
 use crate::observe::telemetry;
 use crate::state::SpoolLimits;
+use etcetera::BaseStrategy as _;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -175,8 +176,8 @@ impl Config {
 }
 
 fn default_data_dir() -> Result<PathBuf, ConfigError> {
-    let dirs = directories::ProjectDirs::from("", "", "aidos").ok_or(ConfigError::NoHome)?;
-    Ok(dirs.data_dir().join("agent"))
+    let base = etcetera::choose_base_strategy().map_err(|_| ConfigError::NoHome)?;
+    Ok(base.data_dir().join("aidos/agent"))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 use crate::CliError;
 use crate::args::Global;
+use etcetera::BaseStrategy;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -41,7 +42,7 @@ impl Contexts {
         if let Some(path) = std::env::var_os("AIDOS_CONTEXTS") {
             return Ok(path.into());
         }
-        Ok(config_dir()?.join("contexts.toml"))
+        Ok(base()?.config_dir().join("aidos/contexts.toml"))
     }
 
     /// Reads the file; none is the same as an empty one.
@@ -114,18 +115,10 @@ pub(crate) fn data_dir(global: &Global) -> Result<PathBuf, CliError> {
     if let Some(folder) = &global.data_dir {
         return Ok(folder.clone());
     }
-    xdg("XDG_DATA_HOME", ".local/share")
+    Ok(base()?.data_dir().join("aidos"))
 }
 
-fn config_dir() -> Result<PathBuf, CliError> {
-    xdg("XDG_CONFIG_HOME", ".config")
-}
-
-/// A folder of the XDG base directory specification, with `aidos` in it.
-fn xdg(variable: &str, fallback: &str) -> Result<PathBuf, CliError> {
-    let absolute = std::env::var_os(variable).map(PathBuf::from).filter(|p| p.is_absolute());
-    absolute
-        .or_else(|| std::env::home_dir().map(|home| home.join(fallback)))
-        .map(|base| base.join("aidos"))
-        .ok_or_else(|| CliError::Usage(format!("neither {variable} nor HOME is set: name a folder with --data-dir")))
+/// The folders of the XDG base directory specification.
+fn base() -> Result<impl BaseStrategy, CliError> {
+    etcetera::choose_base_strategy().map_err(|_| CliError::Usage("there is no home folder: name a folder with --data-dir".into()))
 }

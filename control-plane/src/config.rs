@@ -3,6 +3,7 @@
 
 pub use crate::platform::objects::S3Config;
 
+use etcetera::BaseStrategy as _;
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -236,9 +237,9 @@ fn read(path: &Path) -> Result<Settings, ConfigError> {
 }
 
 fn default_data_dir() -> Result<PathBuf, ConfigError> {
-    let dirs = directories::ProjectDirs::from("", "", "aidos");
-    let dirs = dirs.ok_or_else(|| ConfigError::Value("there is no home folder; set --data-dir".into()))?;
-    Ok(dirs.data_dir().join("control-plane"))
+    let base = etcetera::choose_base_strategy();
+    let base = base.map_err(|_| ConfigError::Value("there is no home folder; set --data-dir".into()))?;
+    Ok(base.data_dir().join("aidos/control-plane"))
 }
 
 fn checked_url(url: &str) -> Result<String, ConfigError> {
