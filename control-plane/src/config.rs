@@ -114,6 +114,12 @@ pub struct Settings {
     /// URL by which devices and people reach the API [default: from --listen].
     #[arg(long, env = "AIDOS_PUBLIC_URL")]
     pub public_url: Option<String>,
+    /// host:port by which devices reach the QUIC link, where a router or proxy stands before it [default: from --quic].
+    #[arg(long, env = "AIDOS_PUBLIC_QUIC")]
+    pub public_quic: Option<String>,
+    /// host:port by which devices reach the MQTT link, where a router or proxy stands before it [default: from --mqtt].
+    #[arg(long, env = "AIDOS_PUBLIC_MQTT")]
+    pub public_mqtt: Option<String>,
     /// Host name or address that certificates are made out to, beside localhost; repeat or separate with commas.
     #[arg(long = "name", env = "AIDOS_NAMES", value_delimiter = ',')]
     pub names: Vec<String>,
@@ -156,6 +162,10 @@ pub struct Config {
     pub broker: Option<(String, Option<PathBuf>)>,
     /// URL by which others reach the API, without a slash at its end.
     pub public_url: Option<String>,
+    /// `host:port` by which devices reach the QUIC link; absent: from where it listens.
+    pub public_quic: Option<String>,
+    /// `host:port` by which devices reach the MQTT link; absent: from where it listens.
+    pub public_mqtt: Option<String>,
     /// Names that certificates are made out to.
     pub names: Vec<String>,
     /// URL of the database; absent: SQLite in the data folder.
@@ -177,6 +187,8 @@ impl Settings {
             mqtt_broker: self.mqtt_broker.or(file.mqtt_broker),
             mqtt_broker_ca: self.mqtt_broker_ca.or(file.mqtt_broker_ca),
             public_url: self.public_url.or(file.public_url),
+            public_quic: self.public_quic.or(file.public_quic),
+            public_mqtt: self.public_mqtt.or(file.public_mqtt),
             names: if self.names.is_empty() { file.names } else { self.names },
             database: self.database.or(file.database),
             tls: self.tls || file.tls,
@@ -224,6 +236,8 @@ impl Settings {
             mqtt,
             broker,
             public_url,
+            public_quic: all.public_quic,
+            public_mqtt: all.public_mqtt,
             names,
             database: all.database,
             s3: all.s3,

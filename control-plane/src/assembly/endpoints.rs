@@ -62,7 +62,11 @@ pub(super) async fn bind(config: &Config, pki: &Pki) -> anyhow::Result<(Sockets,
         Some((broker, _)) if mqtt_addr.is_none() => broker.trim_start_matches("mqtts://").trim_end_matches('/').to_owned(),
         _ => at(mqtt_addr),
     };
-    let public = EndpointsView { api_url, quic: at(quic_addr), mqtt: mqtt_public };
+    let public = EndpointsView {
+        api_url,
+        quic: config.public_quic.clone().unwrap_or_else(|| at(quic_addr)),
+        mqtt: config.public_mqtt.clone().unwrap_or(mqtt_public),
+    };
     Ok((Sockets { api, quic, mqtt }, Endpoints { local_url, quic: quic_addr, mqtt: mqtt_addr, public }))
 }
 
