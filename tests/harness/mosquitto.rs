@@ -20,7 +20,8 @@ impl Mosquitto {
     pub fn start(folder: &Path, pki: &Path) -> Self {
         assert!(Path::new(PROGRAM).exists(), "{PROGRAM} is not there: run `cargo xtask test`, which installs it");
         let ca = std::fs::read_to_string(pki.join("ca.pem")).expect("the control plane has made its CA");
-        let ca_key = KeyPair::from_pem(&std::fs::read_to_string(pki.join("ca.key")).expect("the CA has a key")).expect("the key is PEM");
+        let ca_key =
+            KeyPair::from_pem(&std::fs::read_to_string(pki.join("ca.key")).expect("the CA has a key")).expect("the key is PEM");
         let issuer = Issuer::from_ca_cert_pem(&ca, ca_key).expect("the CA can issue");
         let key = KeyPair::generate().expect("a key can be made");
         let mut parameters = CertificateParams::new(vec!["localhost".to_owned()]).expect("localhost is a name");
@@ -33,7 +34,8 @@ impl Mosquitto {
             std::fs::write(folder.join(name), text).expect("the test's folder is writable");
             at(name)
         };
-        let acl = "user control-plane\ntopic read d/+/up\ntopic write d/+/down\n\npattern write d/%u/up\npattern read d/%u/down\n";
+        let acl =
+            "user control-plane\ntopic read d/+/up\ntopic write d/+/down\n\npattern write d/%u/up\npattern read d/%u/down\n";
         let configuration = format!(
             "per_listener_settings true\nlistener {port} 127.0.0.1\ncafile {}\ncertfile {}\nkeyfile {}\ntls_version tlsv1.2\n\
              require_certificate true\nuse_identity_as_username true\nuse_username_as_clientid true\nallow_anonymous false\n\
