@@ -91,7 +91,7 @@ impl Links {
         };
         let broker = async {
             if let Some(link) = broker {
-                link.run(&parts, stop.clone()).await;
+                Box::pin(link.run(&parts, stop.clone())).await;
             }
         };
         tokio::join!(quic, mqtt, broker);

@@ -144,7 +144,9 @@ impl Rooms {
         tasks.spawn("intents", move |stop| {
             // Subscribed before anyone polls: nothing falls between the start and the first turn.
             let follow = live.clone().follow_twins(twins.changes());
-            async move { drop(stop.run_until_cancelled(follow).await) }
+            async move {
+                stop.run_until_cancelled(follow).await;
+            }
         });
         let sessions = Gauge::<i64>::default();
         self.ground.metrics.register("sessions", "Devices connected to this control plane", sessions.clone());

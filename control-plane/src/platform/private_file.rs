@@ -42,16 +42,6 @@ pub(crate) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     fs::read(path).map(Some).map_err(|e| named(path, e))
 }
 
-/// 32 random bytes that stay the same over restarts: a key for signatures that only this deployment checks.
-pub(crate) fn secret(path: &Path) -> io::Result<[u8; 32]> {
-    if let Some(bytes) = read(path)? {
-        return bytes.try_into().map_err(|_| io::Error::other(format!("{} does not hold 32 bytes", path.display())));
-    }
-    let secret: [u8; 32] = rand::random();
-    write(path, &secret)?;
-    Ok(secret)
-}
-
 fn named(path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
@@ -61,12 +51,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_stays_the_same_and_is_closed_to_others() {
+    fn a_secret_reads_back_and_is_closed_to_others() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s.key");
-        let first = secret(&path).unwrap();
+        assert_eq!(read(&path).unwrap(), None);
+        write(&path, b"first").unwrap();
+        write(&path, b"second").unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(secret(&path).unwrap(), first);
+        assert_eq!(read(&path).unwrap().as_deref(), Some(b"second".as_slice()));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }

@@ -105,7 +105,7 @@ fn filled(operation: &str, names: &Names) -> (String, String) {
     let (method, path) = operation.split_once(' ').unwrap();
     let path = names.iter().fold(path.to_owned(), |path, (name, value)| path.replace(name, value));
     assert!(!path.contains('{'), "{operation} has a parameter that the test does not know");
-    let query = if path.ends_with("/telemetry") { "?metrics=cpu" } else { "" };
+    let query = if path.ends_with("/telemetry") { "?metric=cpu" } else { "" };
     (method.to_owned(), format!("{path}{query}"))
 }
 

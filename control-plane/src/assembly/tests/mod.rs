@@ -2,5 +2,6 @@
 
 mod authorisation;
 mod plane;
+mod repeated;
 mod running;
 mod statements;

@@ -30,6 +30,13 @@ pub(super) struct Plane {
     _folder: tempfile::TempDir,
 }
 
+/// What was answered to a request with an Idempotency-Key.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) replayed: bool,
+    pub(super) body: Value,
+}
+
 /// One of each resource of a tenant, by the names of the parameters in paths.
 pub(super) type Names = Vec<(&'static str, String)>;
 
@@ -67,6 +74,17 @@ impl Plane {
             None => request.body(Body::empty()),
         };
         self.answer(request.unwrap()).await
+    }
+
+    /// Sends a request with an Idempotency-Key.
+    pub(super) async fn repeat(&self, method: &str, path: &str, key: &str, idempotency: &str, body: &Value) -> Answer {
+        let request = Request::builder().method(method).uri(path).header("authorization", format!("Bearer {key}"));
+        let request = request.header("content-type", "application/json").header("idempotency-key", idempotency);
+        let response = self.app.clone().oneshot(request.body(Body::from(body.to_string())).unwrap()).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = to_bytes(body, 4 << 20).await.unwrap();
+        let replayed = parts.headers.contains_key("idempotency-replayed");
+        Answer { status: parts.status, replayed, body: serde_json::from_slice(&bytes).unwrap_or_default() }
     }
 
     async fn answer(&self, request: Request<Body>) -> (StatusCode, Value) {

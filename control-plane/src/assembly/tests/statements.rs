@@ -44,7 +44,6 @@ fn is_test(name: &str) -> bool {
 fn literals(source: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut chars = source.chars().peekable();
-    let mut before = ' ';
     while let Some(c) = chars.next() {
         match c {
             '/' if chars.peek() == Some(&'/') => {
@@ -54,11 +53,9 @@ fn literals(source: &str) -> Vec<String> {
                     }
                 }
             }
-            '\'' if before != 'b' || chars.peek() == Some(&'"') => {
-                // A character or a lifetime: skip what could be a quote.
-                if chars.peek() == Some(&'"') {
-                    chars.next();
-                }
+            // A character that is a quote.
+            '\'' if chars.peek() == Some(&'"') => {
+                chars.next();
             }
             '"' => {
                 let mut text = String::new();
@@ -81,7 +78,6 @@ fn literals(source: &str) -> Vec<String> {
             }
             _ => {}
         }
-        before = c;
     }
     found
 }
@@ -141,6 +137,7 @@ fn every_statement_on_a_tenants_rows_names_the_tenant() {
 fn sql_stands_in_stores_only() {
     let outside = all_sources().into_iter().filter(|(name, source)| {
         let allowed = is_store(name) || is_test(name) || name.starts_with("platform/");
+        let source = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
         !allowed && (source.contains("sqlx::query") || source.contains("sqlx::raw_sql"))
     });
     let outside: Vec<String> = outside.map(|(name, _)| name).collect();

@@ -44,11 +44,6 @@ impl StoreError {
             other => Self::Corrupt(format!("its tables cannot be brought up to date: {other}")),
         }
     }
-
-    /// Whether a second try may succeed.
-    pub(crate) fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
-    }
 }
 
 impl From<sqlx::Error> for StoreError {

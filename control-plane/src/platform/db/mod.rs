@@ -142,7 +142,8 @@ impl Db {
         Ok(Tx { inner, _turn: turn })
     }
 
-    /// Which database speaks, for the few statements with two texts.
+    /// Which database speaks.
+    #[cfg(test)]
     pub(crate) fn dialect(&self) -> Dialect {
         self.dialect
     }

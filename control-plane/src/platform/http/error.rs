@@ -105,6 +105,7 @@ impl ApiError {
     }
 
     /// The status it is answered with.
+    #[cfg(test)]
     pub(crate) fn status(&self) -> StatusCode {
         self.0.status
     }

@@ -100,10 +100,6 @@ impl Pki {
         Ok(Self(Arc::new(Authority { deployment: deployment.to_owned(), ca, clock, issuer })))
     }
 
-    /// The deployment's name, the trust domain of its SPIFFE ids.
-    pub(crate) fn deployment(&self) -> &str {
-        &self.0.deployment
-    }
     /// The CA certificate, PEM.
     pub(crate) fn ca_pem(&self) -> String {
         pem(&self.0.ca)

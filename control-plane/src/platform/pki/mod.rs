@@ -8,9 +8,8 @@ mod authority;
 mod server;
 mod verify;
 
-pub(crate) use authority::{IssuedCert, Pki};
+pub(crate) use authority::Pki;
 pub(crate) use server::provider;
-pub(crate) use verify::DeviceCert;
 
 /// Why a certificate was not made or not accepted.
 #[derive(Debug, thiserror::Error)]
