@@ -61,7 +61,7 @@ pub(crate) struct Raw {
 }
 
 pub(crate) enum Sender {
-    Quic(quinn::SendStream, quinn::Connection, #[allow(dead_code)] quinn::Endpoint),
+    Quic(quinn::SendStream),
     Mqtt(AsyncClient, DeviceId),
 }
 
@@ -100,7 +100,7 @@ impl Raw {
                         }
                     }
                 });
-                Ok(Self { send: Sender::Quic(send, connection, endpoint), frames, task })
+                Ok(Self { send: Sender::Quic(send), frames, task })
             }
             Over::Mqtt => {
                 let id = device.map_or_else(|| DeviceId::new(0), |d| d.id);
@@ -135,7 +135,7 @@ impl Raw {
     pub(crate) async fn bytes(&mut self, bytes: impl Into<Bytes>) {
         let bytes = bytes.into();
         match &mut self.send {
-            Sender::Quic(send, ..) => {
+            Sender::Quic(send) => {
                 let _ = send.write_all(&u32::try_from(bytes.len()).unwrap().to_be_bytes()).await;
                 let _ = send.write_all(&bytes).await;
             }

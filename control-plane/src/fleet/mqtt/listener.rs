@@ -201,7 +201,7 @@ async fn pump<S: AsyncRead + AsyncWrite + Unpin>(
     // Once the session is over: until when its last frames may still be acknowledged.
     let mut last: Option<Instant> = None;
     loop {
-        while wire.output().len() > 0 {
+        while !wire.output().is_empty() {
             match timeout(WRITE_TIMEOUT, stream.write_buf(wire.output())).await {
                 Ok(Ok(1..)) => {}
                 _ => return,
