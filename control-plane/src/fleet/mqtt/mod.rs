@@ -13,8 +13,8 @@ mod wire;
 #[cfg(test)]
 mod acl_tests;
 
-pub(crate) use broker::{Broker, BrokerAddress, BrokerError, BrokerSettings};
-pub(crate) use listener::{MqttError, MqttListener, MqttSettings};
+pub(crate) use broker::{Broker, BrokerError, BrokerSettings};
+pub(crate) use listener::{MqttListener, MqttSettings};
 
 /// Above a frame's limit by what an MQTT packet adds: topic, packet id, properties.
 const MAX_PACKET_BYTES: u32 = aidos_protocol::frame::MAX_FRAME_BYTES as u32 + 1_024;
