@@ -21,4 +21,4 @@ pub(crate) use api::router;
 pub(crate) use artifacts::Artifacts;
 pub(crate) use error::RegistryError;
 pub(crate) use models::Models;
-pub(crate) use versions::{ModelVersion, manifest_text};
+pub(crate) use versions::ModelVersion;

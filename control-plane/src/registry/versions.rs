@@ -130,7 +130,7 @@ impl Models {
 }
 
 /// The manifest as JSON, as devices read it.
-pub(crate) fn manifest_text(manifest: &Manifest) -> String {
+pub(super) fn manifest_text(manifest: &Manifest) -> String {
     serde_json::to_string(manifest).expect("a manifest has only text keys")
 }
 

@@ -88,7 +88,7 @@ impl Reconciler {
                     None => listening = false,
                 },
                 _ = every.tick() => {
-                    work.everything = sweeps % DEEP_EVERY == 0;
+                    work.everything = sweeps.is_multiple_of(DEEP_EVERY);
                     sweeps = sweeps.wrapping_add(1);
                     match store::tenants(self.deployments.db.pool()).await {
                         Ok(tenants) => work.tenants.extend(tenants),

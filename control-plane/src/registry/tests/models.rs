@@ -108,7 +108,7 @@ async fn a_long_manifest_becomes_an_artifact(db: Db) {
     let Registered::New(row) = registry.models.register(&registry.alice, &name(), request).await.unwrap() else {
         panic!("it is new")
     };
-    let text = crate::registry::manifest_text(&manifest);
+    let text = crate::registry::versions::manifest_text(&manifest);
     assert_eq!(row.manifest_digest, Some(Digest::of(text.as_bytes())));
     assert_eq!(
         registry.artifacts.get(registry.alice.tenant, &row.manifest_digest.unwrap()).await.unwrap().size,
