@@ -67,6 +67,7 @@ impl Process {
     }
 }
 
+#[allow(clippy::print_stderr)] // a failed test's log is what people look for
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();

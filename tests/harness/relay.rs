@@ -1,6 +1,7 @@
 //! A UDP relay between agents and the QUIC listener that a test can cut, as a firewall would: packets vanish, nothing answers.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,19 +47,24 @@ async fn forward(socket: Arc<UdpSocket>, target: SocketAddr, open: Arc<AtomicBoo
         if !open.load(Ordering::SeqCst) {
             continue;
         }
-        if !clients.contains_key(&client) {
-            let Ok(upstream) = UdpSocket::bind("127.0.0.1:0").await else { continue };
-            if upstream.connect(target).await.is_err() {
-                continue;
+        let upstream = match clients.entry(client) {
+            Entry::Occupied(known) => known.get().clone(),
+            Entry::Vacant(place) => {
+                let Ok(upstream) = connected(target).await else { continue };
+                let back = answers(socket.clone(), upstream.clone(), client, open.clone());
+                tokio::spawn(stop.clone().run_until_cancelled_owned(back));
+                place.insert(upstream).clone()
             }
-            let upstream = Arc::new(upstream);
-            clients.insert(client, upstream.clone());
-            let back = answers(socket.clone(), upstream, client, open.clone());
-            tokio::spawn(stop.clone().run_until_cancelled_owned(back));
-        }
+        };
         // A lost datagram is what UDP may do.
-        let _ = clients[&client].send(&buffer[..length]).await;
+        let _ = upstream.send(&buffer[..length]).await;
     }
+}
+
+async fn connected(target: SocketAddr) -> std::io::Result<Arc<UdpSocket>> {
+    let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    socket.connect(target).await?;
+    Ok(Arc::new(socket))
 }
 
 async fn answers(socket: Arc<UdpSocket>, upstream: Arc<UdpSocket>, client: SocketAddr, open: Arc<AtomicBool>) {

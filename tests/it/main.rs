@@ -1,5 +1,7 @@
 //! End-to-end tests, one file per story, with the real binaries.
 
+#![allow(clippy::unwrap_used)] // an integration test is all test, which clippy does not see
+
 mod backends;
 mod bad_input;
 mod failover;

@@ -120,10 +120,8 @@ async fn a_full_batch_fits_and_a_hostile_one_harms_only_its_sender(db: Db) {
     let long = "n".repeat(129);
     let refused = batch(&[&long], &[(last + 3, 0, &values)]);
     assert_eq!(fleet.telemetry.store(tenant, device, refused).await.unwrap(), last + 3);
-    let mut seq = last + 4;
-    for list in 0..260 {
+    for (seq, list) in (last + 4..).zip(0..260) {
         fleet.telemetry.store(tenant, device, batch(&[&format!("m{list}")], &[(seq, 0, &values)])).await.unwrap();
-        seq += 1;
     }
     // One list was there before: 255 more fit.
     assert_eq!(fleet.telemetry.overview(tenant, device).await.unwrap().refused_samples, 1 + 5);

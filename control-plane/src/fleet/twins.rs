@@ -266,17 +266,6 @@ impl Twins {
         Ok(StatusState { values: texts.into_iter().map(read).collect::<Result<_, _>>()?, boot_id, seq, updated })
     }
 
-    /// What many devices report at one path, as JSON text: by device after `after`, at most `limit`.
-    pub(crate) async fn status_at(
-        &self,
-        tenant: TenantId,
-        path: &str,
-        after: Option<DeviceId>,
-        limit: u32,
-    ) -> Result<Vec<(DeviceId, String)>, StoreError> {
-        store::status_at(self.db.pool(), tenant, path, after, limit).await
-    }
-
     /// `(boot_id, seq)` up to which the device's status is held.
     pub(crate) async fn status_position(&self, tenant: TenantId, device: DeviceId) -> Result<(u64, u64), StoreError> {
         Ok(store::status_position(self.db.pool(), tenant, device).await?.0)

@@ -215,30 +215,6 @@ pub(super) async fn status<'e>(
     rows.iter().map(|row| Ok((row.try_get("path")?, row.try_get("value")?))).collect()
 }
 
-/// What many devices report at one path: device and JSON text, by device after `after`, at most `limit`.
-pub(super) async fn status_at(
-    pool: &AnyPool,
-    tenant: TenantId,
-    path: &str,
-    after: Option<DeviceId>,
-    limit: u32,
-) -> Result<Vec<(DeviceId, String)>, StoreError> {
-    let sql = "SELECT device_id, value FROM device_status WHERE tenant_id = $1 AND path = $2 AND device_id > $3 \
-               ORDER BY device_id LIMIT $4";
-    let rows = sqlx::query(sql)
-        .bind(tenant.to_string())
-        .bind(path.to_owned())
-        .bind(after.map_or_else(String::new, |device| device.to_string()))
-        .bind(i64::from(limit))
-        .fetch_all(pool)
-        .await?;
-    let device = |row: &AnyRow| -> Result<DeviceId, StoreError> {
-        let text: String = row.try_get("device_id")?;
-        text.parse().map_err(|e| StoreError::Corrupt(format!("column device_id: {e}")))
-    };
-    rows.iter().map(|row| Ok((device(row)?, row.try_get("value")?))).collect()
-}
-
 /// Moves the position from `before` to that of `delta`. Says whether it still stood there.
 pub(super) async fn put_status_position(
     tx: &mut AnyConnection,
