@@ -6,7 +6,7 @@ use crate::platform::db::StoreError;
 use aidos_protocol::frame::{StatusDelta, StatusEntry};
 use aidos_protocol::{DeviceId, TenantId, time::Micros};
 use sqlx::any::AnyRow;
-use sqlx::{Any, AnyConnection, AnyPool, Executor, Row};
+use sqlx::{Any, AnyConnection, Executor, Row};
 use std::collections::BTreeMap;
 
 /// Epochs kept beside the one that the device holds: it can be behind by more only if it was never heard of since.
