@@ -48,8 +48,8 @@ mod tests {
 
     #[tokio::test]
     async fn edits_and_reports_reach_who_watches_that_tenant() {
-        on_sqlite(async |db| {
-            let fleet = Box::pin(Fleet::new(db)).await;
+        Box::pin(on_sqlite(async |db| {
+            let fleet = Fleet::new(db).await;
             let device = fleet.device(&fleet.ours, "a", &[]).await;
             let other = fleet.device(&fleet.theirs, "b", &[]).await;
             let stop = CancellationToken::new();
@@ -70,7 +70,7 @@ mod tests {
             assert!(seen.contains("link") && !seen.contains(&other.to_string()), "{seen}");
             stop.cancel();
             announcing.await.unwrap();
-        })
+        }))
         .await;
     }
 }

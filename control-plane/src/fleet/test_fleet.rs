@@ -32,7 +32,6 @@ pub(super) struct Fleet {
     pub(super) tenants: Tenants,
     pub(super) activity: Activity,
     pub(super) events: Events,
-    pub(super) live: Live,
     pub(super) devices: Devices,
     pub(super) twins: Twins,
     pub(super) commands: Commands,
@@ -75,7 +74,7 @@ impl Fleet {
             activity.clone(),
             events.clone(),
             devices.clone(),
-            live.clone(),
+            live,
             CancellationToken::new(),
         );
         let telemetry = Telemetry::new(db.clone(), clock.clone(), RETENTION);
@@ -86,7 +85,6 @@ impl Fleet {
             tenants,
             activity,
             events,
-            live,
             devices,
             twins,
             commands,

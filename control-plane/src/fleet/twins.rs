@@ -339,6 +339,7 @@ impl Twins {
 
     /// Writes `intent` in the place of `held`, as the first document of a new epoch when it is time for one. `None`: someone
     /// else was faster, the transaction has to be dropped.
+    #[allow(clippy::too_many_arguments)] // what one row of the table becomes
     pub(super) async fn write(
         &self,
         tx: &mut Tx,
