@@ -40,7 +40,7 @@ pub(crate) fn announce_twins(
 mod tests {
     use super::*;
     use crate::fleet::test_fleet::Fleet;
-    use crate::platform::testing::on_sqlite;
+    use crate::platform::testing::sqlite;
     use aidos_protocol::frame::{StatusDelta, StatusEntry};
     use aidos_protocol::twin::Edit;
     use axum::response::IntoResponse as _;
@@ -48,29 +48,27 @@ mod tests {
 
     #[tokio::test]
     async fn edits_and_reports_reach_who_watches_that_tenant() {
-        Box::pin(on_sqlite(async |db| {
-            let fleet = Fleet::new(db).await;
-            let device = fleet.device(&fleet.ours, "a", &[]).await;
-            let other = fleet.device(&fleet.theirs, "b", &[]).await;
-            let stop = CancellationToken::new();
-            let announcing = tokio::spawn(announce_twins(&fleet.twins, fleet.events.clone(), stop.clone()));
-            let stream = fleet.events.stream(fleet.ours.tenant, None, Vec::new()).unwrap();
-            let mut body = stream.into_response().into_body().into_data_stream();
-            let note = |value: &str| [Edit::SetNote { key: "n".into(), value: value.into() }];
-            fleet.twins.edit(&fleet.theirs, other, &note("theirs"), None).await.unwrap();
-            fleet.twins.edit(&fleet.ours, device, &note("ours"), None).await.unwrap();
-            let entry = StatusEntry { path: "link".into(), value: b"{}".to_vec().into(), seq: 1 };
-            let delta = StatusDelta { boot_id: 1, seq: 1, full: true, set: vec![entry], ..Default::default() };
-            fleet.twins.apply_status(fleet.ours.tenant, device, &delta).await.unwrap().unwrap();
-            let mut seen = String::new();
-            while !seen.contains("device.status") {
-                seen += std::str::from_utf8(&body.next().await.unwrap().unwrap()).unwrap();
-            }
-            assert!(seen.contains("device.updated") && seen.contains(&device.to_string()), "{seen}");
-            assert!(seen.contains("link") && !seen.contains(&other.to_string()), "{seen}");
-            stop.cancel();
-            announcing.await.unwrap();
-        }))
-        .await;
+        let (db, _folder) = sqlite().await;
+        let fleet = Fleet::new(db).await;
+        let device = fleet.device(&fleet.ours, "a", &[]).await;
+        let other = fleet.device(&fleet.theirs, "b", &[]).await;
+        let stop = CancellationToken::new();
+        let announcing = tokio::spawn(announce_twins(&fleet.twins, fleet.events.clone(), stop.clone()));
+        let stream = fleet.events.stream(fleet.ours.tenant, None, Vec::new()).unwrap();
+        let mut body = stream.into_response().into_body().into_data_stream();
+        let note = |value: &str| [Edit::SetNote { key: "n".into(), value: value.into() }];
+        fleet.twins.edit(&fleet.theirs, other, &note("theirs"), None).await.unwrap();
+        fleet.twins.edit(&fleet.ours, device, &note("ours"), None).await.unwrap();
+        let entry = StatusEntry { path: "link".into(), value: b"{}".to_vec().into(), seq: 1 };
+        let delta = StatusDelta { boot_id: 1, seq: 1, full: true, set: vec![entry], ..Default::default() };
+        fleet.twins.apply_status(fleet.ours.tenant, device, &delta).await.unwrap().unwrap();
+        let mut seen = String::new();
+        while !seen.contains("device.status") {
+            seen += std::str::from_utf8(&body.next().await.unwrap().unwrap()).unwrap();
+        }
+        assert!(seen.contains("device.updated") && seen.contains(&device.to_string()), "{seen}");
+        assert!(seen.contains("link") && !seen.contains(&other.to_string()), "{seen}");
+        stop.cancel();
+        announcing.await.unwrap();
     }
 }
