@@ -11,7 +11,7 @@ pub const MAX_POINTS: u32 = 2_000;
 /// The most metrics of one request; with [`MAX_POINTS`] it bounds the memory of one.
 pub const MAX_SERIES: usize = 16;
 
-/// `GET /api/v1/devices/{id}/telemetry?metric=a,b&from=&to=&points=`. Times are microseconds since the epoch.
+/// `GET /api/v1/devices/{id}/telemetry?metric=a,b&from=&to=&points=`, each of them optional. Times are microseconds since the epoch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TelemetryRange {
     /// The device.

@@ -26,6 +26,8 @@ pub(super) fn router() -> OpenApiRouter<ApiState> {
 #[into_params(parameter_in = Query)]
 struct RangeQuery {
     /// The metric, or up to 16 of them with commas between.
+    /// The metric, or up to 16 of them with commas between; the first 16 of the newest sample, by name, when absent.
+    #[serde(default)]
     metric: String,
     /// The range's begin in microseconds since the epoch; an hour before its end when absent.
     from: Option<i64>,
@@ -55,9 +57,12 @@ async fn range(
             metrics.push(metric.to_owned());
         }
     }
-    if !(1..=MAX_SERIES).contains(&metrics.len()) {
-        let hint = format!("`/devices/{device}/telemetry/metrics` lists them");
-        return Err(ApiError::invalid("metric", format!("name 1 to {MAX_SERIES} metrics, with commas between")).hint(hint));
+    if metrics.len() > MAX_SERIES {
+        return Err(ApiError::invalid("metric", format!("name at most {MAX_SERIES} metrics, and ask for the others after")));
+    }
+    if metrics.is_empty() {
+        let known = telemetry.overview(caller.tenant, device).await?.metrics;
+        metrics.extend(known.into_iter().map(|metric| metric.name).take(MAX_SERIES));
     }
     let points = query.points.unwrap_or(DEFAULT_POINTS);
     if !(1..=MAX_POINTS).contains(&points) {
