@@ -3,6 +3,7 @@
 use aidos_control_plane::{assembly, config::Settings};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -33,7 +34,7 @@ enum LogFormat {
 fn main() -> ExitCode {
     let Arguments { command: Command::Serve(settings), log_format } = Arguments::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     match log_format {
         LogFormat::Human => log.init(),
         LogFormat::Json => log.json().init(),
