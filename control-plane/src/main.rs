@@ -34,7 +34,8 @@ enum LogFormat {
 fn main() -> ExitCode {
     let Arguments { command: Command::Serve(settings), log_format } = Arguments::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     match log_format {
         LogFormat::Human => log.init(),
         LogFormat::Json => log.json().init(),

@@ -66,7 +66,7 @@ pub(crate) fn router(tenants: Tenants, tokens: Tokens, enrolment: Enrolment, ren
 }
 
 /// Join tokens, newest first.
-#[utoipa::path(get, path = "/api/v1/tokens", tag = "tokens", params(PageQuery),
+#[utoipa::path(get, path = "/api/v1/tokens", operation_id = "listTokens", tag = "tokens", params(PageQuery),
     responses((status = 200, body = Page<TokenView>)))]
 async fn list(
     Viewer(caller): Viewer,
@@ -78,7 +78,7 @@ async fn list(
 }
 
 /// Makes a join token. Its text is in this answer and cannot be shown again.
-#[utoipa::path(post, path = "/api/v1/tokens", tag = "tokens", request_body = CreateToken,
+#[utoipa::path(post, path = "/api/v1/tokens", operation_id = "createToken", tag = "tokens", request_body = CreateToken,
     responses((status = 201, body = CreatedToken), (status = 422, body = Problem, content_type = "application/problem+json")))]
 async fn create(
     Operator(caller): Operator,
@@ -89,7 +89,7 @@ async fn create(
 }
 
 /// Deletes a join token. Devices that joined with it stay.
-#[utoipa::path(delete, path = "/api/v1/tokens/{id}", tag = "tokens", params(("id" = TokenId, Path)),
+#[utoipa::path(delete, path = "/api/v1/tokens/{id}", operation_id = "deleteToken", tag = "tokens", params(("id" = TokenId, Path)),
     responses((status = 204), (status = 404, body = Problem, content_type = "application/problem+json")))]
 async fn delete(
     Operator(caller): Operator,
@@ -103,7 +103,7 @@ async fn delete(
 }
 
 /// Makes a device of whoever holds a join token.
-#[utoipa::path(post, path = "/api/v1/enrol", tag = "enrolment", security(()), request_body = EnrolRequest,
+#[utoipa::path(post, path = "/api/v1/enrol", operation_id = "enrol", tag = "enrolment", security(()), request_body = EnrolRequest,
     responses((status = 200, body = EnrolResponse), (status = 403, body = Problem, content_type = "application/problem+json"),
         (status = 422, body = Problem, content_type = "application/problem+json")))]
 async fn enrol(
@@ -125,7 +125,7 @@ async fn enrol(
 }
 
 /// Renews a device's certificate, also one that has expired within the last 400 days.
-#[utoipa::path(post, path = "/api/v1/enrol/renew", tag = "enrolment", security(()), request_body = RenewalRequest,
+#[utoipa::path(post, path = "/api/v1/enrol/renew", operation_id = "renewCertificate", tag = "enrolment", security(()), request_body = RenewalRequest,
     responses((status = 200, body = RenewalResponse), (status = 403, body = Problem, content_type = "application/problem+json"),
         (status = 422, body = Problem, content_type = "application/problem+json")))]
 async fn renew(
@@ -147,7 +147,7 @@ async fn renew(
 }
 
 /// The CA certificate of this deployment, PEM. Check it against the pin in a join token before trusting it.
-#[utoipa::path(get, path = "/api/v1/ca.pem", tag = "enrolment", security(()),
+#[utoipa::path(get, path = "/api/v1/ca.pem", operation_id = "getCaCertificate", tag = "enrolment", security(()),
     responses((status = 200, body = String, content_type = "application/x-pem-file")))]
 async fn ca(State(enrolment): State<Enrolment>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/x-pem-file")], enrolment.ca_pem())

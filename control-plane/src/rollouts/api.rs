@@ -61,7 +61,7 @@ struct Filter {
 }
 
 /// List deployments, newest first
-#[utoipa::path(get, path = "/api/v1/deployments", tag = "deployments", params(PageQuery, Filter),
+#[utoipa::path(get, path = "/api/v1/deployments", operation_id = "listDeployments", tag = "deployments", params(PageQuery, Filter),
     responses((status = 200, body = Page<DeploymentView>)))]
 async fn list(
     Viewer(caller): Viewer,
@@ -98,7 +98,7 @@ struct How {
 /// Deploy a model version
 ///
 /// Answers 200 with the deployment that holds already when it is the same; 200 with a plan for a dry run.
-#[utoipa::path(post, path = "/api/v1/deployments", tag = "deployments", params(How), request_body = CreateDeployment,
+#[utoipa::path(post, path = "/api/v1/deployments", operation_id = "createDeployment", tag = "deployments", params(How), request_body = CreateDeployment,
     responses((status = 201, body = DeploymentView), (status = 200, body = DeploymentPlan),
         (status = 422, description = "The selector or the model reference cannot be read")))]
 async fn create(
@@ -135,7 +135,7 @@ async fn create(
 }
 
 /// Show a deployment
-#[utoipa::path(get, path = "/api/v1/deployments/{id}", tag = "deployments", params(("id" = DeploymentId, Path)),
+#[utoipa::path(get, path = "/api/v1/deployments/{id}", operation_id = "getDeployment", tag = "deployments", params(("id" = DeploymentId, Path)),
     responses((status = 200, body = DeploymentView)))]
 async fn show(
     Viewer(caller): Viewer,
@@ -148,7 +148,7 @@ async fn show(
 }
 
 /// List a deployment's devices
-#[utoipa::path(get, path = "/api/v1/deployments/{id}/devices", tag = "deployments",
+#[utoipa::path(get, path = "/api/v1/deployments/{id}/devices", operation_id = "listDeploymentDevices", tag = "deployments",
     params(("id" = DeploymentId, Path), PageQuery), responses((status = 200, body = Page<DeploymentDeviceView>)))]
 async fn devices(
     Viewer(caller): Viewer,
@@ -185,7 +185,7 @@ struct Ending {
 /// Stop a deployment
 ///
 /// Late joiners no longer get it. The removal may be added by a second call.
-#[utoipa::path(delete, path = "/api/v1/deployments/{id}", tag = "deployments", params(("id" = DeploymentId, Path), Ending),
+#[utoipa::path(delete, path = "/api/v1/deployments/{id}", operation_id = "stopDeployment", tag = "deployments", params(("id" = DeploymentId, Path), Ending),
     responses((status = 200, body = DeploymentView), (status = 409, description = "Another one holds in its place")))]
 async fn stop(
     Operator(caller): Operator,

@@ -57,14 +57,14 @@ fn key_view(row: KeyRow) -> KeyView {
 }
 
 /// What the presented key stands for.
-#[utoipa::path(get, path = "/api/v1/whoami", tag = "tenants", responses((status = 200, body = WhoAmI)))]
+#[utoipa::path(get, path = "/api/v1/whoami", operation_id = "whoAmI", tag = "tenants", responses((status = 200, body = WhoAmI)))]
 async fn whoami(State(tenants): State<Tenants>, Viewer(caller): Viewer) -> Result<Json<WhoAmI>, ApiError> {
     let (tenant, key) = tenants.whoami(&caller).await?;
     Ok(Json(WhoAmI { tenant: tenant_view(tenant), key_id: key.id, key_name: key.name, role: key.role, expires_at: key.expires }))
 }
 
 /// Tenants by name. An owner of the root tenant sees all, everyone else their own.
-#[utoipa::path(get, path = "/api/v1/tenants", tag = "tenants", params(PageQuery), responses((status = 200, body = Page<TenantView>)))]
+#[utoipa::path(get, path = "/api/v1/tenants", operation_id = "listTenants", tag = "tenants", params(PageQuery), responses((status = 200, body = Page<TenantView>)))]
 async fn list_tenants(
     State(tenants): State<Tenants>,
     Viewer(caller): Viewer,
@@ -77,7 +77,7 @@ async fn list_tenants(
 
 /// Makes a tenant and its first owner key, which is shown only in this answer. For owners of the root tenant.
 #[utoipa::path(
-    post, path = "/api/v1/tenants", tag = "tenants", request_body = CreateTenant,
+    post, path = "/api/v1/tenants", operation_id = "createTenant", tag = "tenants", request_body = CreateTenant,
     responses((status = 201, body = TenantCreated), (status = 409, body = Problem, content_type = "application/problem+json"))
 )]
 async fn create_tenant(
@@ -91,7 +91,7 @@ async fn create_tenant(
 
 /// One tenant.
 #[utoipa::path(
-    get, path = "/api/v1/tenants/{tenant}", tag = "tenants", params(("tenant" = TenantId, Path)),
+    get, path = "/api/v1/tenants/{tenant}", operation_id = "getTenant", tag = "tenants", params(("tenant" = TenantId, Path)),
     responses((status = 200, body = TenantView))
 )]
 async fn get_tenant(
@@ -103,7 +103,7 @@ async fn get_tenant(
 }
 
 /// The tenant's API keys, oldest first.
-#[utoipa::path(get, path = "/api/v1/keys", tag = "keys", params(PageQuery), responses((status = 200, body = Page<KeyView>)))]
+#[utoipa::path(get, path = "/api/v1/keys", operation_id = "listKeys", tag = "keys", params(PageQuery), responses((status = 200, body = Page<KeyView>)))]
 async fn list_keys(
     State(tenants): State<Tenants>,
     Owner(caller): Owner,
@@ -116,7 +116,7 @@ async fn list_keys(
 
 /// Makes an API key. Its text is shown only in this answer.
 #[utoipa::path(
-    post, path = "/api/v1/keys", tag = "keys", request_body = CreateKey,
+    post, path = "/api/v1/keys", operation_id = "createKey", tag = "keys", request_body = CreateKey,
     responses((status = 201, body = KeyCreated))
 )]
 async fn create_key(
@@ -130,7 +130,7 @@ async fn create_key(
 
 /// One API key.
 #[utoipa::path(
-    get, path = "/api/v1/keys/{key}", tag = "keys", params(("key" = ApiKeyId, Path)),
+    get, path = "/api/v1/keys/{key}", operation_id = "getKey", tag = "keys", params(("key" = ApiKeyId, Path)),
     responses((status = 200, body = KeyView))
 )]
 async fn get_key(
@@ -143,7 +143,7 @@ async fn get_key(
 
 /// Revokes an API key at once. The tenant's last owner key that does not expire stays.
 #[utoipa::path(
-    delete, path = "/api/v1/keys/{key}", tag = "keys", params(("key" = ApiKeyId, Path)),
+    delete, path = "/api/v1/keys/{key}", operation_id = "revokeKey", tag = "keys", params(("key" = ApiKeyId, Path)),
     responses((status = 204, description = "it is revoked"), (status = 409, body = Problem, content_type = "application/problem+json"))
 )]
 async fn revoke_key(
@@ -157,7 +157,7 @@ async fn revoke_key(
 
 /// Who did what to what, newest first.
 #[utoipa::path(
-    get, path = "/api/v1/activity", tag = "activity", params(PageQuery, ActivityQuery),
+    get, path = "/api/v1/activity", operation_id = "listActivity", tag = "activity", params(PageQuery, ActivityQuery),
     responses((status = 200, body = Page<ActivityView>))
 )]
 async fn list_activity(
@@ -181,7 +181,7 @@ struct EventsQuery {
 
 /// What happens in the tenant, live, as server-sent events. `Last-Event-ID` resumes; an event `reset` says that some were missed.
 #[utoipa::path(
-    get, path = "/api/v1/events", tag = "events", params(EventsQuery),
+    get, path = "/api/v1/events", operation_id = "streamEvents", tag = "events", params(EventsQuery),
     responses((status = 200, body = EventView, content_type = "text/event-stream"))
 )]
 async fn stream_events(
@@ -196,7 +196,7 @@ async fn stream_events(
 }
 
 /// The control plane's own metrics in Prometheus' text form. For keys of the root tenant: they tell of all tenants.
-#[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, body = String, content_type = "text/plain")))]
+#[utoipa::path(get, path = "/metrics", operation_id = "getMetrics", tag = "operations", responses((status = 200, body = String, content_type = "text/plain")))]
 async fn metrics_text(
     State(tenants): State<Tenants>,
     State(metrics): State<Metrics>,

@@ -112,7 +112,13 @@ pub(crate) async fn layer(
     let caller = idempotency.tenants.authenticate(request.headers().get(header::AUTHORIZATION), from).await?;
     request.extensions_mut().insert(caller.clone());
     // A task of its own: the client may leave, what it asked for and the note of it belong together.
-    tokio::spawn(idempotency.run(caller, key, request, next)).await.map_err(ApiError::internal)?
+    match tokio::spawn(idempotency.clone().run(caller.clone(), key.clone(), request, next)).await {
+        Ok(answer) => answer,
+        Err(panic) => {
+            store::free(&idempotency.db, &caller, &key).await?;
+            Err(ApiError::internal(panic))
+        }
+    }
 }
 
 fn replay(kept: Kept, hash: &[u8]) -> Result<Response, ApiError> {

@@ -12,8 +12,10 @@ use crate::platform::http::ApiError;
 use crate::platform::private_file;
 use aidos_protocol::api::keys::{CreateKey, MAX_KEY_NAME_BYTES, MAX_KEY_TTL_S, MIN_KEY_TTL_S, Role};
 use aidos_protocol::api::tenants::TenantName;
+use aidos_protocol::time::Micros;
 use aidos_protocol::{ApiKeyId, TenantId};
 use axum::http::HeaderValue;
+use moka::sync::Cache;
 use serde_json::json;
 use std::net::IpAddr;
 use std::path::Path;
@@ -26,6 +28,8 @@ const MAX_KEYS: i64 = 10_000;
 const MAX_TENANTS: i64 = 10_000;
 /// How exactly the last use of a key is known, in seconds: a write per request would be a write per read.
 const LAST_USED_STEP_S: i64 = 60;
+/// For how many keys it is remembered in this process when their use was noted.
+const KEYS_NOTED: u64 = 10_000;
 
 /// All tenants; a clone shares them.
 #[derive(Clone)]
@@ -33,12 +37,14 @@ pub(crate) struct Tenants {
     db: Db,
     clock: Clock,
     activity: Activity,
+    /// When the use of a key was noted last, so that a locked database delays one request of a key and not all.
+    noted: Cache<ApiKeyId, Micros>,
 }
 
 impl Tenants {
     /// The tenants kept in `db`.
     pub(crate) fn new(db: Db, clock: Clock, activity: Activity) -> Self {
-        Self { db, clock, activity }
+        Self { db, clock, activity, noted: Cache::new(KEYS_NOTED) }
     }
 
     /// Makes the root tenant and its owner's key on the first start, and writes that key to `key_file` (mode 0600). Says
@@ -76,7 +82,9 @@ impl Tenants {
         if row.expires.is_some_and(|end| end <= now) {
             return Err(ApiError::unauthorized("this API key has expired"));
         }
-        if row.last_used.is_none_or(|last| last.plus_seconds(LAST_USED_STEP_S) <= now) {
+        let last = row.last_used.max(self.noted.get(&row.id));
+        if last.is_none_or(|last| last.plus_seconds(LAST_USED_STEP_S) <= now) {
+            self.noted.insert(row.id, now);
             // Only for people to read; the request must not fail for it.
             if let Err(error) = store::touch_key(&self.db, row.tenant, row.id, now).await {
                 tracing::warn!(error = &error as &dyn std::error::Error, key = %row.id, "the last use of a key was not noted");

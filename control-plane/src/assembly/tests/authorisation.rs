@@ -101,6 +101,24 @@ fn documented(plane: &Plane) -> (BTreeSet<String>, BTreeSet<String>) {
     (keyed, open)
 }
 
+#[tokio::test]
+async fn each_operation_has_a_name_of_its_own_a_summary_and_a_tag() {
+    let plane = Plane::new().await;
+    let document = api::endpoints(&plane.rooms).split_for_parts().1;
+    let document = serde_json::to_value(crate::platform::http::openapi::complete(document)).unwrap();
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    let mut names = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let name = operation["operationId"].as_str().unwrap();
+            assert!(name.starts_with(|c: char| c.is_ascii_lowercase()) && !name.contains('_'), "{method} {path}: {name}");
+            assert!(names.insert(name.to_owned()), "{method} {path}: {name} is taken");
+            assert!(!operation["summary"].as_str().unwrap().is_empty(), "{method} {path}");
+            assert_eq!(operation["tags"].as_array().unwrap().len(), 1, "{method} {path}");
+        }
+    }
+}
+
 fn filled(operation: &str, names: &Names) -> (String, String) {
     let (method, path) = operation.split_once(' ').unwrap();
     let path = names.iter().fold(path.to_owned(), |path, (name, value)| path.replace(name, value));

@@ -11,7 +11,7 @@ use axum::response::Response;
 use serde::Deserialize;
 
 /// Show an artifact
-#[utoipa::path(get, path = "/api/v1/artifacts/{digest}", tag = "artifacts", params(("digest" = Digest, Path)),
+#[utoipa::path(get, path = "/api/v1/artifacts/{digest}", operation_id = "getArtifact", tag = "artifacts", params(("digest" = Digest, Path)),
     responses((status = 200, body = ArtifactView)))]
 pub(super) async fn show(
     Viewer(caller): Viewer,
@@ -24,7 +24,7 @@ pub(super) async fn show(
 /// Fetch an artifact's bytes
 ///
 /// Takes `Range`, `If-Range` and `If-None-Match`; may redirect to the object store.
-#[utoipa::path(get, path = "/api/v1/artifacts/{digest}/content", tag = "artifacts", params(("digest" = Digest, Path)),
+#[utoipa::path(get, path = "/api/v1/artifacts/{digest}/content", operation_id = "getArtifactContent", tag = "artifacts", params(("digest" = Digest, Path)),
     responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206), (status = 304),
         (status = 307), (status = 416)))]
 pub(super) async fn content(
@@ -51,7 +51,7 @@ pub(super) struct Signature {
 /// Fetch an artifact's bytes by a signed address
 ///
 /// The address itself is the credential; devices get one over their link.
-#[utoipa::path(get, path = "/api/v1/blobs/{tenant}/{digest}", tag = "artifacts",
+#[utoipa::path(get, path = "/api/v1/blobs/{tenant}/{digest}", operation_id = "getBlob", tag = "artifacts",
     params(("tenant" = TenantId, Path), ("digest" = Digest, Path), Signature), security(()),
     responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206), (status = 304),
         (status = 307), (status = 403), (status = 416)))]

@@ -26,7 +26,7 @@ pub(super) struct Search {
 }
 
 /// List models
-#[utoipa::path(get, path = "/api/v1/models", tag = "models", params(PageQuery, Search),
+#[utoipa::path(get, path = "/api/v1/models", operation_id = "listModels", tag = "models", params(PageQuery, Search),
     responses((status = 200, body = Page<ModelView>)))]
 pub(super) async fn list(
     Viewer(caller): Viewer,
@@ -49,7 +49,7 @@ pub(super) async fn list(
 }
 
 /// Make a model
-#[utoipa::path(post, path = "/api/v1/models", tag = "models", request_body = CreateModel,
+#[utoipa::path(post, path = "/api/v1/models", operation_id = "createModel", tag = "models", request_body = CreateModel,
     responses((status = 201, body = ModelView), (status = 409, description = "There is one of this name")))]
 pub(super) async fn create(
     Operator(caller): Operator,
@@ -61,7 +61,7 @@ pub(super) async fn create(
 }
 
 /// Show a model
-#[utoipa::path(get, path = "/api/v1/models/{name}", tag = "models", params(("name" = ModelName, Path)),
+#[utoipa::path(get, path = "/api/v1/models/{name}", operation_id = "getModel", tag = "models", params(("name" = ModelName, Path)),
     responses((status = 200, body = ModelView)))]
 pub(super) async fn show(
     Viewer(caller): Viewer,
@@ -76,7 +76,7 @@ pub(super) async fn show(
 /// Edit a model
 ///
 /// What is absent stays; a label set to `null` goes. With `If-Match` only the state that was seen is edited.
-#[utoipa::path(patch, path = "/api/v1/models/{name}", tag = "models",
+#[utoipa::path(patch, path = "/api/v1/models/{name}", operation_id = "editModel", tag = "models",
     params(("name" = ModelName, Path), ("If-Match" = Option<String>, Header)), request_body = PatchModel,
     responses((status = 200, body = ModelView), (status = 412, description = "Someone else edited it meanwhile")))]
 pub(super) async fn edit(
@@ -95,7 +95,7 @@ pub(super) async fn edit(
 /// Delete a model
 ///
 /// With all its versions; refused while a deployment needs one.
-#[utoipa::path(delete, path = "/api/v1/models/{name}", tag = "models", params(("name" = ModelName, Path)),
+#[utoipa::path(delete, path = "/api/v1/models/{name}", operation_id = "deleteModel", tag = "models", params(("name" = ModelName, Path)),
     responses((status = 204), (status = 409, description = "A deployment needs it")))]
 pub(super) async fn delete(
     Operator(caller): Operator,
@@ -107,7 +107,7 @@ pub(super) async fn delete(
 }
 
 /// Point an alias at a version
-#[utoipa::path(put, path = "/api/v1/models/{name}/aliases/{alias}", tag = "models",
+#[utoipa::path(put, path = "/api/v1/models/{name}/aliases/{alias}", operation_id = "putAlias", tag = "models",
     params(("name" = ModelName, Path), ("alias" = String, Path)), request_body = PutAlias, responses((status = 204)))]
 pub(super) async fn put_alias(
     Operator(caller): Operator,
@@ -120,7 +120,7 @@ pub(super) async fn put_alias(
 }
 
 /// Remove an alias
-#[utoipa::path(delete, path = "/api/v1/models/{name}/aliases/{alias}", tag = "models",
+#[utoipa::path(delete, path = "/api/v1/models/{name}/aliases/{alias}", operation_id = "deleteAlias", tag = "models",
     params(("name" = ModelName, Path), ("alias" = String, Path)), responses((status = 204)))]
 pub(super) async fn delete_alias(
     Operator(caller): Operator,

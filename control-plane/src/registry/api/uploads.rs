@@ -35,7 +35,7 @@ impl Chunks {
 /// Begin an upload
 ///
 /// Answers 200 with `done` when the tenant has these bytes, and 200 with the upload begun before when there is one.
-#[utoipa::path(post, path = "/api/v1/uploads", tag = "artifacts", request_body = CreateUpload, responses(
+#[utoipa::path(post, path = "/api/v1/uploads", operation_id = "beginUpload", tag = "artifacts", request_body = CreateUpload, responses(
     (status = 201, body = UploadView), (status = 200, body = UploadView, description = "Nothing or only the rest has to be sent"),
 ))]
 pub(super) async fn begin(
@@ -53,7 +53,7 @@ pub(super) async fn begin(
 /// Show an upload
 ///
 /// `Upload-Offset` says where to go on.
-#[utoipa::path(get, path = "/api/v1/uploads/{id}", tag = "artifacts", params(("id" = ArtifactUploadId, Path)),
+#[utoipa::path(get, path = "/api/v1/uploads/{id}", operation_id = "getUpload", tag = "artifacts", params(("id" = ArtifactUploadId, Path)),
     responses((status = 200, body = UploadView, headers(("Upload-Offset" = u64)))))]
 pub(super) async fn show(
     Viewer(caller): Viewer,
@@ -67,7 +67,7 @@ pub(super) async fn show(
 /// Send a chunk
 ///
 /// The body is at most 8 MiB and begins at byte `Upload-Offset` of the file. 409 when the upload stands elsewhere.
-#[utoipa::path(patch, path = "/api/v1/uploads/{id}", tag = "artifacts",
+#[utoipa::path(patch, path = "/api/v1/uploads/{id}", operation_id = "appendToUpload", tag = "artifacts",
     params(("id" = ArtifactUploadId, Path), ("Upload-Offset" = u64, Header, description = "Where the chunk begins")),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 200, body = UploadView, headers(("Upload-Offset" = u64))),
@@ -99,7 +99,7 @@ pub(super) async fn append(
 /// Finish an upload
 ///
 /// The bytes become an artifact when their digest is the one that was promised; otherwise they are discarded.
-#[utoipa::path(post, path = "/api/v1/uploads/{id}/complete", tag = "artifacts", params(("id" = ArtifactUploadId, Path)),
+#[utoipa::path(post, path = "/api/v1/uploads/{id}/complete", operation_id = "completeUpload", tag = "artifacts", params(("id" = ArtifactUploadId, Path)),
     responses((status = 201, body = ArtifactView), (status = 409, description = "Bytes are missing"),
         (status = 422, description = "The digest is another one")))]
 pub(super) async fn complete(
@@ -114,7 +114,7 @@ pub(super) async fn complete(
 }
 
 /// Discard an upload
-#[utoipa::path(delete, path = "/api/v1/uploads/{id}", tag = "artifacts", params(("id" = ArtifactUploadId, Path)),
+#[utoipa::path(delete, path = "/api/v1/uploads/{id}", operation_id = "cancelUpload", tag = "artifacts", params(("id" = ArtifactUploadId, Path)),
     responses((status = 204)))]
 pub(super) async fn cancel(
     Operator(caller): Operator,

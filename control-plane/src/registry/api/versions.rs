@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use std::collections::BTreeMap;
 
 /// List a model's versions, newest first
-#[utoipa::path(get, path = "/api/v1/models/{name}/versions", tag = "models", params(("name" = ModelName, Path), PageQuery),
+#[utoipa::path(get, path = "/api/v1/models/{name}/versions", operation_id = "listVersions", tag = "models", params(("name" = ModelName, Path), PageQuery),
     responses((status = 200, body = Page<ModelVersionView>)))]
 pub(super) async fn list(
     Viewer(caller): Viewer,
@@ -32,7 +32,7 @@ pub(super) async fn list(
 ///
 /// The file is read first; what is not a model is refused with the reason. The same file again answers 200 with the version
 /// that it has.
-#[utoipa::path(post, path = "/api/v1/models/{name}/versions", tag = "models", params(("name" = ModelName, Path)),
+#[utoipa::path(post, path = "/api/v1/models/{name}/versions", operation_id = "createVersion", tag = "models", params(("name" = ModelName, Path)),
     request_body = CreateVersion, responses((status = 201, body = ModelVersionView), (status = 200, body = ModelVersionView),
         (status = 422, description = "The file is not a model that can be taken")))]
 pub(super) async fn register(
@@ -53,7 +53,7 @@ pub(super) async fn register(
 /// Show a version
 ///
 /// `version` is a number, an alias or `latest`.
-#[utoipa::path(get, path = "/api/v1/models/{name}/versions/{version}", tag = "models",
+#[utoipa::path(get, path = "/api/v1/models/{name}/versions/{version}", operation_id = "getVersion", tag = "models",
     params(("name" = ModelName, Path), ("version" = String, Path)), responses((status = 200, body = ModelVersionView)))]
 pub(super) async fn show(
     Viewer(caller): Viewer,
