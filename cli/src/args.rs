@@ -1,9 +1,8 @@
 //! What can be typed.
 
 use crate::commands;
-use crate::output::Format;
-use clap::{ArgAction, Args as ClapArgs, Parser};
-use std::path::PathBuf;
+use crate::global::Global;
+use clap::Parser;
 
 /// The operator's command line of AI-DOS.
 #[derive(Debug, Parser)]
@@ -14,33 +13,4 @@ pub struct Args {
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: commands::Command,
-}
-
-/// Flags that every command takes.
-#[derive(Debug, Clone, ClapArgs)]
-pub(crate) struct Global {
-    /// How to print results
-    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
-    pub(crate) output: Format,
-    /// Which control plane to speak to, of those in `aidos context list`
-    #[arg(long, global = true, env = "AIDOS_CONTEXT", value_name = "NAME")]
-    pub(crate) context: Option<String>,
-    /// Base URL of the control plane's API; goes with --api-key
-    #[arg(long, global = true, env = "AIDOS_URL", value_name = "URL", requires = "api_key")]
-    pub(crate) url: Option<String>,
-    /// API key; better given by the environment than typed
-    #[arg(long, global = true, env = "AIDOS_API_KEY", value_name = "KEY", hide_env_values = true)]
-    pub(crate) api_key: Option<String>,
-    /// PEM file of the control plane's CA; goes with --url
-    #[arg(long, global = true, env = "AIDOS_CA", value_name = "FILE")]
-    pub(crate) ca: Option<PathBuf>,
-    /// Folder of this machine's control plane and agent [default: $XDG_DATA_HOME/aidos]
-    #[arg(long, global = true, env = "AIDOS_DATA_DIR", value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
-    /// Results only: no progress, no notes
-    #[arg(short, long, global = true)]
-    pub(crate) quiet: bool,
-    /// More log lines on standard error; twice for debugging
-    #[arg(short, long, global = true, action = ArgAction::Count)]
-    pub(crate) verbose: u8,
 }

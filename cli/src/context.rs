@@ -5,7 +5,7 @@
 //! `aidos up` needs no login at all.
 
 use crate::CliError;
-use crate::args::Global;
+use crate::global::Global;
 use etcetera::BaseStrategy;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

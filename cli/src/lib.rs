@@ -8,6 +8,7 @@ mod client;
 mod commands;
 mod context;
 mod error;
+mod global;
 mod input;
 mod output;
 mod progress;

@@ -9,11 +9,13 @@
 
 mod admin;
 mod components;
+mod offline;
 mod place;
 mod ports;
 #[cfg(test)]
 mod tests;
 
+pub use offline::{Offline, offline};
 pub use place::identity_dir;
 
 use crate::admin as socket;
@@ -144,8 +146,8 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
     reconciler.restore().await?;
 
     let address = config.serve.address;
-    let listener = TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
-    let serve_addr = listener.local_addr().map_err(|source| StartError::Listen { address, source })?;
+    let listener = TcpListener::bind(address).await.map_err(io_at(address))?;
+    let serve_addr = listener.local_addr().map_err(io_at(address))?;
     let spool = Spool::open(ledger.clone(), config.spool_limits())?;
     let intent = Replica::open(ledger.clone(), identity.tenant_id(), device_id, signer(&identity), statuses.map())?;
 
@@ -246,6 +248,10 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
         }
     });
     Ok(Running { serve_addr, device_id, ended })
+}
+
+fn io_at(address: SocketAddr) -> impl Fn(std::io::Error) -> StartError {
+    move |source| StartError::Listen { address, source }
 }
 
 /// What the reconciler and telemetry read of intent, kept up to date.

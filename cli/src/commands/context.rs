@@ -1,6 +1,6 @@
 //! `aidos login` and `aidos context`: the control planes that this machine knows.
 
-use crate::args::Global;
+use crate::global::Global;
 use crate::client::Client;
 use crate::context::{self, Contexts};
 use crate::error::CliError;

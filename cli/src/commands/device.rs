@@ -2,7 +2,7 @@
 
 use super::watch::{Watch, watch};
 use super::{client, pair, seconds};
-use crate::args::Global;
+use crate::global::Global;
 use crate::client::Client;
 use crate::error::CliError;
 use crate::output::{self, Format, Row};

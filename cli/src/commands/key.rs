@@ -1,7 +1,7 @@
 //! `aidos key`: API keys.
 
 use super::{client, seconds};
-use crate::args::Global;
+use crate::global::Global;
 use crate::error::CliError;
 use crate::output::{self, Row};
 use crate::progress::say;

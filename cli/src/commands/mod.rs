@@ -14,7 +14,8 @@ mod token;
 mod up;
 mod watch;
 
-use crate::args::{Args, Global};
+use crate::args::Args;
+use crate::global::Global;
 use crate::client::Client;
 use crate::context as contexts;
 use crate::error::CliError;

@@ -1,7 +1,7 @@
 //! `aidos model`: what the registry holds.
 
 use super::{client, pair};
-use crate::args::Global;
+use crate::global::Global;
 use crate::client::Client;
 use crate::error::CliError;
 use crate::output::{self, Row};

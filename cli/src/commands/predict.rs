@@ -3,12 +3,15 @@
 //! Without `--device` it asks the local agent over HTTP and needs no control plane.
 
 use super::client;
-use crate::args::Global;
+use crate::global::Global;
 use crate::client::Client;
 use crate::context;
 use crate::error::CliError;
 use crate::input;
 use crate::output::{self, Format};
+use crate::progress::say;
+use aidos_agent::assembly::{self, Offline, StartError};
+use aidos_agent::config::Config;
 use aidos_protocol::DeviceId;
 use aidos_protocol::api::devices::DeviceDetail;
 use aidos_protocol::api::models::{ModelVersionView, TensorFacts};
@@ -17,6 +20,7 @@ use aidos_protocol::oip::{AnswerForm, DataType, HEADER_LENGTH, InferRequest, Inf
 use clap::Args;
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
+use std::path::Path;
 use std::time::Duration;
 
 /// The longest one answer may take: a large model on a small device.
@@ -53,13 +57,7 @@ impl Predict {
         name.parse::<aidos_protocol::ModelName>().map_err(|e| CliError::Usage(e.to_string()))?;
         let target = match self.device {
             Some(device) => Target::Device { client: client(global)?, device },
-            None => Target::Local {
-                http: reqwest::Client::new(),
-                url: match &self.agent_url {
-                    Some(url) => url.trim_end_matches('/').to_owned(),
-                    None => local_agent(global)?,
-                },
-            },
+            None => Target::local(global, self.agent_url.as_deref()).await?,
         };
         let metadata = target.metadata(name, version).await?;
         let request = InferRequest::of(input::read(&self.inputs, &metadata)?);
@@ -70,16 +68,24 @@ impl Predict {
 
 /// Who answers.
 enum Target {
-    /// This machine's agent, over the Open Inference Protocol.
-    Local { http: reqwest::Client, url: String },
+    /// This machine's agent, over the Open Inference Protocol. Where none runs, what it left on disk answers as long as this lives.
+    Local { http: reqwest::Client, url: String, _offline: Option<Offline> },
     /// Another device, by a command through the control plane.
     Device { client: Client, device: DeviceId },
 }
 
 impl Target {
+    async fn local(global: &Global, agent_url: Option<&str>) -> Result<Self, CliError> {
+        let (url, offline) = match agent_url {
+            Some(url) => (url.trim_end_matches('/').to_owned(), None),
+            None => local_agent(&context::data_dir(global)?.join("agent")).await?,
+        };
+        Ok(Self::Local { http: reqwest::Client::new(), url, _offline: offline })
+    }
+
     async fn metadata(&self, model: &str, version: Option<u64>) -> Result<ModelMetadata, CliError> {
         match self {
-            Self::Local { http, url } => {
+            Self::Local { http, url, .. } => {
                 let response = send(url, http.get(local_path(url, model, version))).await?;
                 response.json().await.map_err(|e| anyhow::Error::from(e).into())
             }
@@ -90,7 +96,7 @@ impl Target {
     async fn infer(&self, model: &str, version: Option<u64>, request: &InferRequest) -> Result<InferResponse, CliError> {
         let encoded = request.encode(true).map_err(|e| CliError::Usage(e.to_string()))?;
         let http = match self {
-            Self::Local { http, url } => http.post(local_path(url, model, version) + "/infer"),
+            Self::Local { http, url, .. } => http.post(local_path(url, model, version) + "/infer"),
             Self::Device { client, device } => {
                 let request = client.request(Method::POST, &format!("devices/{device}/infer/{model}"));
                 version.iter().fold(request, |request, v| request.query(&[("version", v)]))
@@ -177,20 +183,30 @@ fn tensor(facts: TensorFacts) -> Result<TensorMetadata, CliError> {
     Ok(TensorMetadata { name: facts.name, datatype, shape })
 }
 
-/// The local agent's address, which it writes when it starts.
-fn local_agent(global: &Global) -> Result<String, CliError> {
+/// The local agent's address, which it writes when it starts; or the models of one that does not run.
+async fn local_agent(data_dir: &Path) -> Result<(String, Option<Offline>), CliError> {
     #[derive(serde::Deserialize)]
     struct Run {
         serve_addr: std::net::SocketAddr,
     }
-    let file = context::data_dir(global)?.join("agent/run.json");
-    let run = std::fs::read(&file).ok().and_then(|bytes| serde_json::from_slice::<Run>(&bytes).ok());
-    run.map(|run| format!("http://{}", run.serve_addr)).ok_or_else(|| {
-        CliError::failed(
-            format!("no agent runs on this machine ({} is not there)", file.display()),
-            "start one with `aidos up` or `aidos-agent run`, name one with --agent-url, or ask a --device",
-        )
-    })
+    let run = std::fs::read(data_dir.join("run.json")).ok().and_then(|bytes| serde_json::from_slice::<Run>(&bytes).ok());
+    if let Some(run) = run
+        && tokio::net::TcpStream::connect(run.serve_addr).await.is_ok()
+    {
+        return Ok((format!("http://{}", run.serve_addr), None));
+    }
+    let config = Config { data_dir: data_dir.to_owned(), ..Config::default() };
+    match assembly::offline(&config).await {
+        Ok(offline) => {
+            say("no agent runs; answering from what it left on disk");
+            Ok((format!("http://{}", offline.serve_addr), Some(offline)))
+        }
+        Err(StartError::NotJoined(_)) => Err(CliError::failed(
+            format!("there is no agent on this machine (none has joined in {})", data_dir.display()),
+            "start one with `aidos up` or `aidos-agent join`, name one with --agent-url, or ask a --device",
+        )),
+        Err(error) => Err(anyhow::Error::from(error).into()),
+    }
 }
 
 /// One label and how sure the model is.

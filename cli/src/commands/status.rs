@@ -3,7 +3,7 @@
 use super::client;
 use super::device;
 use super::watch::{Watch, watch};
-use crate::args::Global;
+use crate::global::Global;
 use crate::client::Client;
 use crate::error::CliError;
 use crate::output::{self, Format};

@@ -1,7 +1,7 @@
 //! `aidos tenant`: tenants, for owners of the root tenant.
 
 use super::client;
-use crate::args::Global;
+use crate::global::Global;
 use crate::error::CliError;
 use crate::output::{self, Row};
 use crate::progress::say;

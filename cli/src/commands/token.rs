@@ -1,7 +1,7 @@
 //! `aidos token`: join tokens.
 
 use super::{client, pair, seconds};
-use crate::args::Global;
+use crate::global::Global;
 use crate::error::CliError;
 use crate::output::{self, Row};
 use crate::progress::say;

@@ -4,7 +4,7 @@
 //! Shutdown: the agent first, so that its last status still arrives, then the control plane.
 
 use super::{deploy, model};
-use crate::args::Global;
+use crate::global::Global;
 use crate::client::Client;
 use crate::context::{self, Context};
 use crate::error::CliError;

@@ -1,0 +1,53 @@
+//! What an agent that does not run would answer: its models from disk, served on loopback for as long as somebody asks.
+//!
+//! No link, no telemetry, no reconciling, and nothing on disk changes. The data directory is locked meanwhile, so that an
+//! agent never starts beside it.
+
+use super::place::{Place, identity_dir};
+use super::ports::{Links, Statuses};
+use super::{StartError, io_at};
+use crate::config::Config;
+use crate::identity::Identity;
+use crate::infer::{self, Models};
+use crate::models::{Reconciler, Slots};
+use crate::serve::{self, ServeContext};
+use crate::state::{Chunks, Ledger};
+use crate::twin::StatusMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Models that answer while this lives.
+#[derive(Debug)]
+pub struct Offline {
+    /// Where they answer inference.
+    pub serve_addr: SocketAddr,
+    _serving: DropGuard,
+    _place: Place,
+}
+
+/// Serves the models of the agent in `config.data_dir`. Fails when that agent runs, or when no device ever joined there.
+pub async fn offline(config: &Config) -> Result<Offline, StartError> {
+    let identity_dir = identity_dir(&config.data_dir);
+    if !identity_dir.exists() {
+        return Err(StartError::NotJoined(config.data_dir.clone()));
+    }
+    let place = Place::take(&config.data_dir)?;
+    let ledger = Ledger::open(&config.data_dir)?;
+    let identity = Identity::load(&identity_dir)?.ok_or_else(|| StartError::NotJoined(config.data_dir.clone()))?;
+    let store = Chunks::open(&config.data_dir, ledger.clone(), config.storage.max_bytes)?;
+    let models = Models::new(infer::Settings::default());
+    let (links, _control) = Links::new(identity);
+    // Nobody reads this status: the next real start counts from the ledger.
+    let statuses = Statuses::new(StatusMap::new(0));
+    let reconciler = Reconciler::new(Arc::new(models.clone()), Arc::new(links), Arc::new(statuses), store, Slots::open(ledger)?);
+    reconciler.restore().await?;
+
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let listener = TcpListener::bind(address).await.map_err(io_at(address))?;
+    let serve_addr = listener.local_addr().map_err(io_at(address))?;
+    let stop = CancellationToken::new();
+    tokio::spawn(serve::run(listener, serve::router(models, ServeContext::default()), stop.clone()));
+    Ok(Offline { serve_addr, _serving: stop.drop_guard(), _place: place })
+}
