@@ -1,7 +1,7 @@
 //! The ONNX file format: [`inspect`] checks a file against [`Limits`] and tells what it takes, gives and is made of.
 //!
 //! Order matters and is fixed: the byte limit, then a walk over the wire format that counts messages without keeping any
-//! ([`scan`]), and only then a parse that allocates.
+//! (`scan`), and only then a parse that allocates.
 
 mod element;
 mod error;
