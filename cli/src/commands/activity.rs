@@ -2,9 +2,9 @@
 
 use super::client;
 use super::watch::{Watch, watch};
-use crate::global::Global;
 use crate::client::Page;
 use crate::error::CliError;
+use crate::global::Global;
 use crate::output::{self, Row};
 use aidos_protocol::api::activity::ActivityView;
 use clap::Args;

@@ -1,9 +1,9 @@
 //! `aidos login` and `aidos context`: the control planes that this machine knows.
 
-use crate::global::Global;
 use crate::client::Client;
 use crate::context::{self, Contexts};
 use crate::error::CliError;
+use crate::global::Global;
 use crate::output::{self, Row};
 use crate::progress::say;
 use clap::{Args, Subcommand};

@@ -2,9 +2,9 @@
 
 use super::client;
 use super::watch::{Watch, watch};
-use crate::global::Global;
 use crate::client::Client;
 use crate::error::CliError;
+use crate::global::Global;
 use crate::output::{self, Row};
 use crate::progress::say;
 use aidos_protocol::DeploymentId;

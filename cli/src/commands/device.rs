@@ -2,9 +2,9 @@
 
 use super::watch::{Watch, watch};
 use super::{client, pair, seconds};
-use crate::global::Global;
 use crate::client::Client;
 use crate::error::CliError;
+use crate::global::Global;
 use crate::output::{self, Format, Row};
 use crate::progress::say;
 use aidos_protocol::DeviceId;

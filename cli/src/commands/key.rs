@@ -1,8 +1,8 @@
 //! `aidos key`: API keys.
 
 use super::{client, seconds};
-use crate::global::Global;
 use crate::error::CliError;
+use crate::global::Global;
 use crate::output::{self, Row};
 use crate::progress::say;
 use aidos_protocol::ApiKeyId;

@@ -15,10 +15,10 @@ mod up;
 mod watch;
 
 use crate::args::Args;
-use crate::global::Global;
 use crate::client::Client;
 use crate::context as contexts;
 use crate::error::CliError;
+use crate::global::Global;
 use crate::progress;
 use clap::Subcommand;
 

@@ -1,9 +1,9 @@
 //! `aidos model`: what the registry holds.
 
 use super::{client, pair};
-use crate::global::Global;
 use crate::client::Client;
 use crate::error::CliError;
+use crate::global::Global;
 use crate::output::{self, Row};
 use crate::progress::say;
 use crate::transfer;

@@ -3,10 +3,10 @@
 //! Without `--device` it asks the local agent over HTTP and needs no control plane.
 
 use super::client;
-use crate::global::Global;
 use crate::client::Client;
 use crate::context;
 use crate::error::CliError;
+use crate::global::Global;
 use crate::input;
 use crate::output::{self, Format};
 use crate::progress::say;

@@ -3,9 +3,9 @@
 use super::client;
 use super::device;
 use super::watch::{Watch, watch};
-use crate::global::Global;
 use crate::client::Client;
 use crate::error::CliError;
+use crate::global::Global;
 use crate::output::{self, Format};
 use aidos_protocol::api::deployments::{DeploymentState, DeploymentView};
 use aidos_protocol::api::devices::{DeviceState, DeviceView};

@@ -1,8 +1,8 @@
 //! `aidos tenant`: tenants, for owners of the root tenant.
 
 use super::client;
-use crate::global::Global;
 use crate::error::CliError;
+use crate::global::Global;
 use crate::output::{self, Row};
 use crate::progress::say;
 use aidos_protocol::api::tenants::{CreateTenant, TenantCreated, TenantName, TenantView};

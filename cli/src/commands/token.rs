@@ -1,8 +1,8 @@
 //! `aidos token`: join tokens.
 
 use super::{client, pair, seconds};
-use crate::global::Global;
 use crate::error::CliError;
+use crate::global::Global;
 use crate::output::{self, Row};
 use crate::progress::say;
 use aidos_protocol::TokenId;

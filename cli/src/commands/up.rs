@@ -4,10 +4,10 @@
 //! Shutdown: the agent first, so that its last status still arrives, then the control plane.
 
 use super::{deploy, model};
-use crate::global::Global;
 use crate::client::Client;
 use crate::context::{self, Context};
 use crate::error::CliError;
+use crate::global::Global;
 use crate::output;
 use crate::progress::say;
 use aidos_agent::identity::{Identity, JoinOptions, join};
