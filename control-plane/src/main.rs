@@ -3,10 +3,11 @@
 use aidos_control_plane::{assembly, config::Settings};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, stderr};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing_subscriber::{EnvFilter, fmt};
 
 /// The control plane of AI-DOS: registry, fleet and rollouts behind one REST API and two device links.
 #[derive(Parser)]
@@ -33,20 +34,15 @@ enum LogFormat {
 
 fn main() -> ExitCode {
     let Arguments { command: Command::Serve(settings), log_format } = Arguments::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    let log =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    let log = fmt().with_env_filter(filter).with_writer(stderr).with_ansi(stderr().is_terminal());
     match log_format {
         LogFormat::Human => log.init(),
         LogFormat::Json => log.json().init(),
     }
-    match serve(*settings) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let Err(error) = serve(*settings) else { return ExitCode::SUCCESS };
+    tracing::error!("{error:#}");
+    ExitCode::FAILURE
 }
 
 #[tokio::main]
