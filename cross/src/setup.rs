@@ -10,7 +10,7 @@ use std::process::Command;
 const PROGRAMS: &[(&str, &[&str], &str)] = &[
     ("mosquitto", &["/usr/sbin/mosquitto", "/usr/bin/mosquitto"], "mosquitto"),
     ("initdb", &["/usr/lib/postgresql/*/bin/initdb"], "postgresql"),
-    ("npm", &["/usr/local/bin/npm", "/usr/bin/npm"], "npm"),
+    ("curl", &["/usr/bin/curl"], "curl"),
 ];
 /// PyPI packages: an S3 server, and an unmodified client of the inference protocol.
 const PYTHON: &[&str] = &["moto[server]==5.2.5", "tritonclient[http]==2.73.0", "numpy==2.4.6"];
