@@ -18,8 +18,9 @@ pub(crate) fn test(tools: &Tools, services: &Services, filter: Option<&str>) -> 
         run(cargo().args(["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings"))?;
     }
     eprintln_step("cargo test");
-    // The end-to-end tests start the real binaries, which `cargo test` alone does not build.
-    run(cargo().args(["build", "--workspace", "--bins"]))?;
+    // The end-to-end tests start the real binaries, which `cargo test` alone does not build. With the tests in the same build,
+    // dependencies are compiled once: alone, the binaries would have them with other features.
+    run(cargo().args(["build", "--workspace", "--bins", "--tests"]))?;
     run(cargo()
         .args(["test", "--workspace", "--no-fail-fast"])
         .args(filter)
