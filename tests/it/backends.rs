@@ -36,6 +36,8 @@ async fn the_whole_path_works_on_postgres() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_whole_path_works_on_s3() {
     let endpoint = peer("AIDOS_TEST_S3_URL");
+    // The client library wants the process's provider, which a first API client installs.
+    let _ = aidos_tests::Api::new(&endpoint, "");
     let bucket = format!("it-{}-{}", std::process::id(), rand::random::<u32>());
     let made = reqwest::Client::new().put(format!("{endpoint}/{bucket}")).send().await.expect("the S3 server answers");
     assert!(made.status().is_success(), "{}", made.status());

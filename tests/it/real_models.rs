@@ -23,7 +23,6 @@ async fn real_models_answer_on_a_device_as_onnx_runtime_does() {
         let check = Command::new(peer("AIDOS_TEST_PYTHON"))
             .arg(goldens().with_file_name("tritonclient_check.py"))
             .args([&agent.url, *model])
-            .arg(goldens().join(format!("{model}.json")))
             .output()
             .expect("python starts");
         let (out, err) = (String::from_utf8_lossy(&check.stdout), String::from_utf8_lossy(&check.stderr));

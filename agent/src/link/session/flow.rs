@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-/// An acknowledgement follows one write to the plane's store. After a minute the plane, or a broker between, has lost the frame.
-const ACK_TIMEOUT: Duration = Duration::from_secs(60);
+/// An acknowledgement follows one write to the plane's store. After this long the plane, or a broker between, has lost the frame;
+/// it is also how soon a busy device notices that its link is silent.
+const ACK_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// One kind of data that is read from a port, sent, and acknowledged.
 #[derive(Debug)]
