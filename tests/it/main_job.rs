@@ -6,13 +6,14 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-fn up(folder: &Path) -> Process {
+/// `run` names the log, so that a later run is not taken for an earlier one.
+fn up(run: &str, folder: &Path) -> Process {
     let mut command = Command::new(binary("aidos"));
     command.arg("up").arg("--data-dir").arg(folder);
     for port in ["--listen", "--quic", "--mqtt", "--serve"] {
         command.args([port, "127.0.0.1:0"]);
     }
-    Process::start("up", command, folder)
+    Process::start(run, command, folder)
 }
 
 fn aidos(folder: &Path, arguments: &[&str]) -> Output {
@@ -39,7 +40,7 @@ async fn one_command_brings_up_a_fleet_that_answers_and_resumes() {
     let folder = tempfile::tempdir().unwrap();
     let seven = digit(7);
     let predict = ["predict", "digits", "--input", seven.to_str().unwrap()];
-    let mut first = up(folder.path());
+    let mut first = up("first", folder.path());
     running(&mut first).await;
     predicts_seven(&aidos(folder.path(), &predict));
     let devices = aidos(folder.path(), &["device", "list", "-o", "name"]);
@@ -53,7 +54,7 @@ async fn one_command_brings_up_a_fleet_that_answers_and_resumes() {
     predicts_seven(&aidos(folder.path(), &predict));
 
     // The next start resumes: the same device, the same single version.
-    let mut second = up(folder.path());
+    let mut second = up("second", folder.path());
     running(&mut second).await;
     predicts_seven(&aidos(folder.path(), &predict));
     assert_eq!(aidos(folder.path(), &["device", "list", "-o", "name"]).stdout, devices.stdout);

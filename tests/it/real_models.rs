@@ -18,11 +18,12 @@ async fn real_models_answer_on_a_device_as_onnx_runtime_does() {
         fleet.push(model, &fetched(model)).await;
         fleet.deploy(&format!("{model}@1"), "site=lab").await;
     }
-    // `tritonclient[http]` as it is on PyPI, in JSON and in binary, against every golden.
+    // `tritonclient[http]` as it is on PyPI, in JSON and in binary, against every golden. It wants the address without a scheme.
+    let address = agent.url.trim_start_matches("http://");
     for model in MODELS.iter().chain(&["digits"]) {
         let check = Command::new(peer("AIDOS_TEST_PYTHON"))
             .arg(goldens().with_file_name("tritonclient_check.py"))
-            .args([&agent.url, *model])
+            .args([address, *model])
             .output()
             .expect("python starts");
         let (out, err) = (String::from_utf8_lossy(&check.stdout), String::from_utf8_lossy(&check.stderr));

@@ -1,11 +1,8 @@
 //! Real models answer as ONNX Runtime does: each golden is loaded and run, through the same handle that the agent uses.
-#![allow(clippy::unwrap_used)] // in a test, a failed unwrap is the failure to show
 
-mod golden;
-
+use crate::golden::{deploy, golden, model_file, name};
 use aidos_agent::infer::{Models, Settings};
 use aidos_protocol::{manifest::Manifest, oip::InferRequest};
-use golden::{deploy, golden, model_file, name};
 
 async fn equals_its_golden(model: &str) {
     let golden = golden(model);

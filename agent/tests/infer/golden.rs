@@ -1,6 +1,5 @@
 //! Reads `tests/fixtures/goldens/*.json` (their README describes the format) and finds the models they were made from.
 //! A model that is not there is a failure with the command that brings it, never a silent pass.
-#![allow(dead_code, missing_docs, unreachable_pub)] // shared by test binaries, each of which uses its own part
 
 use aidos_agent::infer::{ModelInfo, Models};
 use aidos_protocol::{
@@ -17,16 +16,16 @@ use std::{
 };
 
 #[derive(Deserialize)]
-pub struct Golden {
-    pub model: String,
-    pub sha256: String,
-    pub tolerance: f64,
-    pub cases: Vec<Case>,
+pub(crate) struct Golden {
+    pub(crate) model: String,
+    pub(crate) sha256: String,
+    pub(crate) tolerance: f64,
+    pub(crate) cases: Vec<Case>,
 }
 
 #[derive(Deserialize)]
-pub struct Case {
-    pub name: String,
+pub(crate) struct Case {
+    pub(crate) name: String,
     inputs: Vec<Input>,
     outputs: Vec<Output>,
 }
@@ -57,17 +56,17 @@ struct Output {
     data: Vec<f64>,
 }
 
-pub fn repository() -> PathBuf {
+pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-pub fn golden(name: &str) -> Golden {
+pub(crate) fn golden(name: &str) -> Golden {
     let path = repository().join("tests/fixtures/goldens").join(format!("{name}.json"));
     serde_json::from_slice(&fs::read(&path).unwrap()).unwrap()
 }
 
 /// The file that a golden was made from.
-pub fn model_file(golden: &Golden) -> PathBuf {
+pub(crate) fn model_file(golden: &Golden) -> PathBuf {
     let path = match golden.model.as_str() {
         "digits" => repository().join("models/digits/digits.onnx"),
         name => {
@@ -82,12 +81,12 @@ pub fn model_file(golden: &Golden) -> PathBuf {
     path
 }
 
-pub fn name(text: &str) -> ModelName {
+pub(crate) fn name(text: &str) -> ModelName {
     text.parse().unwrap()
 }
 
 /// Loads a golden's model as version 1 and makes it answer.
-pub async fn deploy(models: &Models, golden: &Golden) -> ModelInfo {
+pub(crate) async fn deploy(models: &Models, golden: &Golden) -> ModelInfo {
     let (name, file) = (name(&golden.model), model_file(golden));
     let manifest = file.with_file_name("model.toml");
     let manifest = fs::read_to_string(manifest).map_or_else(|_| Manifest::default(), |text| Manifest::from_toml(&text).unwrap());
@@ -96,12 +95,12 @@ pub async fn deploy(models: &Models, golden: &Golden) -> ModelInfo {
 }
 
 impl Case {
-    pub fn inputs(&self) -> Vec<Tensor> {
+    pub(crate) fn inputs(&self) -> Vec<Tensor> {
         self.inputs.iter().map(Input::tensor).collect()
     }
 
     /// Fails on the first value that is farther away than the tolerance.
-    pub fn check(&self, tolerance: f64, answer: &InferResponse) {
+    pub(crate) fn check(&self, tolerance: f64, answer: &InferResponse) {
         assert_eq!(answer.outputs.len(), self.outputs.len(), "{}", self.name);
         for (expected, found) in self.outputs.iter().zip(&answer.outputs) {
             let place = format!("{} / {}", self.name, expected.name);

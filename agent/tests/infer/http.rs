@@ -1,8 +1,6 @@
 //! The Open Inference Protocol over HTTP, as its clients use it.
-#![allow(clippy::unwrap_used)] // in a test, a failed unwrap is the failure to show
 
-mod golden;
-
+use crate::golden::{Golden, deploy, golden, name};
 use aidos_agent::{
     infer::{Engine, Limits, LoadError, Models, Port, Program, Run, RunError, Settings, Signature},
     serve::{ServeContext, router, run},
@@ -16,7 +14,6 @@ use axum::{
     body::{Body, Bytes, to_bytes},
     http::{Request, Response, StatusCode, header},
 };
-use golden::{Golden, deploy, golden, name};
 use serde_json::{Value, json};
 use std::{
     path::Path,
@@ -211,7 +208,7 @@ async fn what_is_not_there_is_a_404_with_what_is() {
 #[tokio::test]
 async fn the_repository_lists_versions_and_does_not_load() {
     let served = Served::new().await;
-    let file = golden::model_file(&served.golden);
+    let file = crate::golden::model_file(&served.golden);
     served.models.load(&name("digits"), 2, &file, Manifest::default()).await.unwrap();
     let (_, all) = served.post("/v2/repository/index", "").await;
     assert_eq!(all.as_array().unwrap().len(), 2);
@@ -318,7 +315,7 @@ async fn a_full_queue_is_a_503_that_says_when_to_try_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn swapping_versions_under_load_loses_no_request() {
     let served = Served::new().await;
-    let file = golden::model_file(&served.golden);
+    let file = crate::golden::model_file(&served.golden);
     served.models.load(&name("digits"), 2, &file, Manifest::default()).await.unwrap();
     let encoded = served.request().encode(true).unwrap();
     let client = |router: Router, body: Bytes, header: Option<usize>| async move {

@@ -1,14 +1,11 @@
 //! Files that are not models, or hostile ones: each is refused with a clear error, and what already answers goes on.
-#![allow(clippy::unwrap_used)] // in a test, a failed unwrap is the failure to show
 
-mod golden;
-
+use crate::golden::{deploy, golden, name, repository};
 use aidos_agent::infer::{LoadError, Models, Settings};
 use aidos_protocol::{
     manifest::Manifest,
     oip::{InferRequest, Tensor},
 };
-use golden::{deploy, golden, name, repository};
 use prost::Message as _;
 use std::{fs, path::Path};
 use tract_onnx::pb::{
