@@ -22,7 +22,8 @@ pub(crate) fn test(tools: &Tools, services: &Services, filter: Option<&str>) -> 
     // dependencies are compiled once: alone, the binaries would have them with other features.
     run(cargo().args(["build", "--workspace", "--bins", "--tests"]))?;
     run(cargo()
-        .args(["test", "--workspace", "--no-fail-fast"])
+        // There are no doc tests; the end-to-end tests come last and close the output.
+        .args(["test", "--workspace", "--exclude", "xtask", "--lib", "--bins", "--tests", "--no-fail-fast"])
         .args(filter)
         .env("AIDOS_TEST_POSTGRES_URL", &services.postgres_url)
         .env("AIDOS_TEST_S3_URL", &services.s3_url)
