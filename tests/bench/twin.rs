@@ -116,7 +116,6 @@ fn life(figures: &mut Figures) {
     sent.sort_unstable();
     figures.figure("twin_field_wire_max", sent[EDITS - 1] as f64, "bytes", Some(250.0));
     figures.figure("twin_field_wire_median", sent[EDITS / 2] as f64, "bytes", Some(250.0));
-    figures.figure("twin_field_round_trips", 1.0, "round-trips", Some(1.0));
     figures.figure("twin_epochs", f64::from(epochs), "epochs", None);
     figures.figure("twin_epoch_document_per_edit", documents as f64 / EDITS as f64, "bytes", None);
     let born = birth_bytes.len() as f64;
