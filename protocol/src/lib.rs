@@ -7,12 +7,15 @@ pub mod api;
 pub mod artifact;
 pub mod enrol;
 pub mod frame;
+pub mod golden;
 mod id;
 pub mod inventory;
 pub mod label;
 pub mod manifest;
 pub mod oip;
+pub mod rollout;
 pub mod selector;
+pub mod syntax;
 pub mod time;
 pub mod twin;
 

@@ -9,7 +9,7 @@
 
 mod parse;
 
-pub use parse::SelectorError;
+pub use crate::syntax::SyntaxError as SelectorError;
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};

@@ -198,12 +198,9 @@ fn no_kind_of_frame_is_without_a_fixture() {
 fn model() -> Edit {
     let manifest = toml_manifest();
     let model = DesiredModel {
-        version: 3,
-        digest: Digest::of(b"weights"),
-        size: 7,
         manifest: Some(manifest),
-        manifest_digest: None,
         deployment: Some(DeploymentId::from_bytes([1; 16])),
+        ..DesiredModel::new(3, Digest::of(b"weights"), 7)
     };
     Edit::SetModel { name: "digits".parse().unwrap(), model }
 }

@@ -183,7 +183,7 @@ fn model(name: &ModelName, status: &ModelStatus) -> Finding {
     let what = format!("model {name}");
     let active = status.active_version.map_or_else(|| "none".to_owned(), |version| version.to_string());
     match status.state {
-        ModelState::Failed => {
+        ModelState::Failed | ModelState::RolledBack => {
             let hint = if status.active_version.is_some() {
                 "the version that answers goes on; deploy one that works"
             } else {

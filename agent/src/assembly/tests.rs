@@ -30,7 +30,7 @@ async fn with_digits(dir: &Path) {
     let replica = Replica::open(ledger.clone(), identity.tenant_id(), identity.device_id(), signer(&identity), status).unwrap();
     let mut intent = Intent::genesis(FIRST_EPOCH);
     let (size, digest) = (DIGITS.len() as u64, Digest::of(DIGITS));
-    let desired = DesiredModel { version: 3, digest, size, manifest: None, manifest_digest: None, deployment: None };
+    let desired = DesiredModel::new(3, digest, size);
     let edit = Edit::SetModel { name: "digits".parse().unwrap(), model: desired };
     intent.edit(&Author::System, &[edit], clock::now()).unwrap();
     replica.apply_document(IntentDocument { epoch: FIRST_EPOCH, document: intent.save().into() }).await.unwrap();

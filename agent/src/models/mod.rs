@@ -208,6 +208,7 @@ impl Inner {
             previous_version: memory.loaded.iter().rev().find(|slot| Some(**slot) != memory.active).map(|slot| slot.version),
             state,
             error,
+            deployment: all.desired.get(name).and_then(|model| model.deployment),
             digest: memory.active.map(|slot| slot.digest),
             engine: if memory.active.is_some() { memory.engine } else { String::new() },
             since_us,

@@ -60,7 +60,7 @@ impl Plane {
     fn publish(&self, version: u64, bytes: &[u8]) -> DesiredModel {
         let digest = Digest::of(bytes);
         self.blobs.lock().unwrap().insert(digest.hex(), bytes.to_vec());
-        DesiredModel { version, digest, size: bytes.len() as u64, manifest: None, manifest_digest: None, deployment: None }
+        DesiredModel::new(version, digest, bytes.len() as u64)
     }
 }
 

@@ -188,14 +188,7 @@ mod tests {
     use serde_json::json;
 
     fn intent(version: Option<u64>) -> IntentView {
-        let desired = |version| DesiredModel {
-            version,
-            digest: Digest::of(b"x"),
-            size: 1,
-            manifest: None,
-            manifest_digest: None,
-            deployment: None,
-        };
+        let desired = |version| DesiredModel::new(version, Digest::of(b"x"), 1);
         let models = version.map(|v| ("digits".parse().unwrap(), desired(v))).into_iter().collect();
         IntentView { epoch: 1, models, ..Default::default() }
     }

@@ -175,12 +175,10 @@ impl Deployments {
             version: version.version,
             digest: version.digest,
             desired: DesiredModel {
-                version: version.version,
-                digest: version.digest,
-                size: version.size,
                 manifest: inline,
                 manifest_digest: version.manifest_digest,
                 deployment: Some(id),
+                ..DesiredModel::new(version.version, version.digest, version.size)
             },
             selector,
             state: State::Active,

@@ -116,10 +116,15 @@ pub(super) fn standing(told: &DesiredModel, report: Option<&ModelStatus>) -> Sta
     let Some(report) = report.filter(|report| report.desired_version == Some(told.version)) else { return standing };
     let (progress, step) = match report.state {
         ModelState::Pending => (Progress::Pending, "pending"),
+        ModelState::Waiting => (Progress::Pending, "waiting"),
         ModelState::Downloading => (Progress::Downloading, "downloading"),
         ModelState::Verifying => (Progress::Downloading, "verifying"),
         ModelState::Loading => (Progress::Downloading, "loading"),
+        ModelState::Testing => (Progress::Downloading, "testing"),
+        ModelState::Trial => (Progress::Downloading, "trial"),
+        ModelState::Watching => (Progress::Downloading, "watching"),
         ModelState::Failed => (Progress::Failed, "failed"),
+        ModelState::RolledBack => (Progress::Failed, "rolled_back"),
         ModelState::Ready => {
             let this_one = report.active_version == Some(told.version) && report.digest.is_none_or(|is| is == told.digest);
             (if this_one { Progress::Ready } else { Progress::Pending }, "ready")

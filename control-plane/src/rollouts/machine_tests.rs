@@ -10,7 +10,7 @@ fn deployment(age: i64, model: &str, version: u64, selector: &str) -> Deployment
         model: model.parse().unwrap(),
         version,
         digest,
-        desired: DesiredModel { version, digest, size: 1, manifest: None, manifest_digest: None, deployment: Some(id) },
+        desired: DesiredModel { deployment: Some(id), ..DesiredModel::new(version, digest, 1) },
         selector: selector.parse().unwrap(),
         state: State::Active,
         created: Micros(age),

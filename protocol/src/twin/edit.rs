@@ -2,6 +2,7 @@
 
 use crate::artifact::Digest;
 use crate::manifest::Manifest;
+use crate::rollout::UpdatePolicy;
 use crate::{DeploymentId, ModelName};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -43,6 +44,32 @@ pub struct DesiredModel {
     /// The deployment that asked for it; absent when a person did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment: Option<DeploymentId>,
+    /// Digest of the golden cases ([`crate::golden::Golden`]), an artifact to fetch; absent when the model brings none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub golden_digest: Option<Digest>,
+    /// How the device goes about it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub update: UpdatePolicy,
+}
+
+impl DesiredModel {
+    /// A version without a manifest, wanted by a person, to be updated to in the everyday way.
+    pub fn new(version: u64, digest: Digest, size: u64) -> Self {
+        Self {
+            version,
+            digest,
+            size,
+            manifest: None,
+            manifest_digest: None,
+            deployment: None,
+            golden_digest: None,
+            update: UpdatePolicy::default(),
+        }
+    }
+}
+
+fn is_default(policy: &UpdatePolicy) -> bool {
+    *policy == UpdatePolicy::default()
 }
 
 /// The parts of an intent document: one map each, all of them made by the genesis change.
@@ -356,14 +383,7 @@ mod tests {
 
     #[test]
     fn an_edit_reads_back_from_its_text() {
-        let model = DesiredModel {
-            version: 3,
-            digest: Digest::of(b"x"),
-            size: 1,
-            manifest: Some(Manifest::default()),
-            manifest_digest: None,
-            deployment: None,
-        };
+        let model = DesiredModel { manifest: Some(Manifest::default()), ..DesiredModel::new(3, Digest::of(b"x"), 1) };
         for edit in [
             Edit::SetModel { name: "digits".parse().unwrap(), model },
             Edit::SetConfig { key: "log.level".into(), value: serde_json::json!({"a": [1, "x"]}) },

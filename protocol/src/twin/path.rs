@@ -8,6 +8,8 @@ pub const AGENT_VERSION: &str = "agent/version";
 pub const LINK: &str = "link";
 /// Prefix of `models/<name>`: [`super::ModelStatus`].
 pub const MODELS: &str = "models/";
+/// Prefix of `health/<model>`: [`super::SignedHealth`].
+pub const HEALTH: &str = "health/";
 /// Prefix of `components/<name>`: [`super::ComponentStatus`].
 pub const COMPONENTS: &str = "components/";
 /// Epoch and heads that the device has applied, [`super::IntentStatus`].

@@ -2,6 +2,7 @@
 //!
 //! A reader meets devices of other years: unknown fields are ignored, absent ones have defaults.
 
+use crate::DeploymentId;
 use crate::artifact::Digest;
 use crate::time::Micros;
 use serde::{Deserialize, Serialize};
@@ -13,16 +14,26 @@ pub enum ModelState {
     /// Wanted, not begun.
     #[default]
     Pending,
+    /// Not begun, or not activated yet: it waits for its window, for space or for power; `error` says for what.
+    Waiting,
     /// The file is being fetched.
     Downloading,
     /// The file is complete and its digest is computed.
     Verifying,
     /// The engine is building it.
     Loading,
-    /// The desired version is active and answers.
+    /// It runs the golden cases.
+    Testing,
+    /// It runs beside the active version, as an experiment.
+    Trial,
+    /// It answers and is being watched; the version before stays at hand.
+    Watching,
+    /// The desired version is active, answers, and was watched as long as asked.
     Ready,
     /// The desired version could not be made active; `error` says why, the active one goes on.
     Failed,
+    /// The desired version was active and was given up; `error` says why, the version before answers again.
+    RolledBack,
 }
 
 /// Status of one model, at `models/<name>`.
@@ -40,9 +51,12 @@ pub struct ModelStatus {
     /// Where the desired version stands.
     #[serde(default)]
     pub state: ModelState,
-    /// Why it failed; empty otherwise.
+    /// Why it failed, went back or waits; empty otherwise.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub error: String,
+    /// What asked for the desired version; absent when a person did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<DeploymentId>,
     /// Digest of the active version's file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,

@@ -128,14 +128,7 @@ fn changes_without_what_they_follow_are_named_and_not_kept() {
 #[test]
 fn a_site_may_not_write_models_nor_anything_but_texts_in_its_maps() {
     let plane = Intent::genesis(1);
-    let model = super::super::DesiredModel {
-        version: 1,
-        digest: crate::artifact::Digest::of(b"x"),
-        size: 1,
-        manifest: None,
-        manifest_digest: None,
-        deployment: None,
-    };
+    let model = super::super::DesiredModel::new(1, crate::artifact::Digest::of(b"x"), 1);
     let (bytes, _) = site_edit(&plane, &site("mallory"), &[Edit::SetModel { name: "digits".parse().unwrap(), model }]);
     assert!(refusal(&plane, &bytes).contains("a site may not write models"));
 
@@ -199,14 +192,7 @@ fn a_removal_hidden_behind_another_key_is_refused() {
 #[test]
 fn a_write_hidden_as_a_losing_conflict_is_refused_too() {
     let mut plane = Intent::genesis(1);
-    let model = |version| super::super::DesiredModel {
-        version,
-        digest: crate::artifact::Digest::of(b"x"),
-        size: 1,
-        manifest: None,
-        manifest_digest: None,
-        deployment: None,
-    };
+    let model = |version| super::super::DesiredModel::new(version, crate::artifact::Digest::of(b"x"), 1);
     let name: crate::ModelName = "digits".parse().unwrap();
     let (bytes, replica) = site_edit(&plane, &site("mallory"), &[Edit::SetModel { name: name.clone(), model: model(666) }]);
     for version in 1..4 {
