@@ -31,12 +31,6 @@ pub(crate) fn test(tools: &Tools, services: &Services, filter: Option<&str>) -> 
         .env("AIDOS_TEST_PYTHON", &tools.python))
 }
 
-/// Runs the benchmarks; they write `docs/benchmarks.md` themselves.
-pub(crate) fn bench() -> Result<()> {
-    run(cargo().args(["build", "--release", "--workspace", "--bins"]))?;
-    run(cargo().args(["bench", "--package", "aidos-tests"]))
-}
-
 fn cargo() -> Command {
     let mut command = Command::new(env!("CARGO"));
     command.current_dir(root());

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod gates;
 mod services;
 mod setup;
@@ -23,8 +24,11 @@ enum Chore {
     },
     /// Installs what the tests need and nothing else.
     Setup,
-    /// Runs the benchmarks and writes `docs/benchmarks.md`.
-    Bench,
+    /// Runs the benchmarks in release and writes their figures into `docs/benchmarks.md`.
+    Bench {
+        /// Run only this one.
+        name: Option<String>,
+    },
 }
 
 fn main() -> Result<()> {
@@ -35,6 +39,6 @@ fn main() -> Result<()> {
             let services = services::start(&tools)?;
             gates::test(&tools, &services, filter.as_deref())
         }
-        Chore::Bench => gates::bench(),
+        Chore::Bench { name } => bench::bench(name.as_deref()),
     }
 }

@@ -1,14 +1,14 @@
 //! What the whole weighs and how fast it is there: from `aidos up` to the first prediction, an idle agent's memory, a restart,
 //! and 200 agents that join and converge.
 //!
-//! `cargo bench -p aidos-tests --bench spine` prints one line a figure, `name value unit limit`, and fails when a limit is passed.
+//! `cargo xtask bench spine`; fails when a limit is passed.
 //! Timings are medians of [`RUNS`].
 
-#![allow(clippy::print_stdout, clippy::unwrap_used)]
+#![allow(clippy::unwrap_used)]
 
 use aidos_agent::identity::{JoinOptions, join};
 use aidos_agent::{assembly, config};
-use aidos_tests::{Fleet, Process, binary, eventually};
+use aidos_tests::{Figures, Fleet, Process, binary, eventually};
 use futures::future::join_all;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -21,15 +21,6 @@ const RUNS: usize = 5;
 const AGENTS: usize = 200;
 /// After a prediction, an agent is idle when its threads have gone again.
 const SETTLE: Duration = Duration::from_secs(10);
-
-struct Figures(bool);
-
-impl Figures {
-    fn figure(&mut self, name: &str, value: f64, unit: &str, limit: f64) {
-        println!("{name} {value:.2} {unit} {limit}");
-        self.0 &= value <= limit;
-    }
-}
 
 fn sample() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("models/digits")
@@ -139,15 +130,15 @@ async fn converge() -> f64 {
 #[tokio::main]
 async fn main() -> ExitCode {
     rustls::crypto::ring::default_provider().install_default().unwrap();
-    let mut figures = Figures(true);
+    let mut figures = Figures::default();
     let mut firsts = Vec::new();
     for _ in 0..RUNS {
         firsts.push(Box::pin(first_prediction()).await);
     }
-    figures.figure("up_to_first_prediction", median(firsts), "s", 10.0);
+    figures.figure("up_to_first_prediction", median(firsts), "s", Some(10.0));
     let (resident, restart) = Box::pin(agent()).await;
-    figures.figure("idle_agent_resident", resident, "MiB", 25.0);
-    figures.figure("restart_to_ready", restart, "s", 1.0);
-    figures.figure("agents_200_converged", Box::pin(converge()).await, "s", 30.0);
-    if figures.0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    figures.figure("idle_agent_resident", resident, "MiB", Some(25.0));
+    figures.figure("restart_to_ready", restart, "s", Some(1.0));
+    figures.figure("agents_200_converged", Box::pin(converge()).await, "s", Some(30.0));
+    figures.verdict()
 }

@@ -1,7 +1,6 @@
 //! What a twin weighs: bytes on the wire, on disk and in memory after a long life, and the time to authorise a change.
 //!
-//! `cargo bench -p aidos-tests --bench twin` prints one line a figure, `name value unit limit` (`-`: none), and fails when a
-//! limit is passed.
+//! `cargo xtask bench twin`; fails when a limit is passed.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
@@ -9,6 +8,7 @@ use aidos_protocol::frame::{self, Body, IntentAck, IntentChanges, VERSION};
 use aidos_protocol::time::Micros;
 use aidos_protocol::twin::{Author, Authority, Edit, FIRST_EPOCH, Intent, Status, StatusMirror};
 use aidos_protocol::{ApiKeyId, DeviceId};
+use aidos_tests::Figures;
 use std::io::Write as _;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -24,16 +24,6 @@ const STATUS_UPDATES: usize = 100_000;
 const COPIES: usize = 400;
 /// Set to a document's file in the process that weighs it.
 const WEIGH: &str = "AIDOS_BENCH_WEIGH";
-
-struct Figures(bool);
-
-impl Figures {
-    fn figure(&mut self, name: &str, value: f64, unit: &str, limit: Option<f64>) {
-        let text = limit.map_or_else(|| "-".to_owned(), |limit| limit.to_string());
-        println!("{name} {value:.2} {unit} {text}");
-        self.0 &= limit.is_none_or(|limit| value <= limit);
-    }
-}
 
 fn label(key: usize, value: usize) -> Edit {
     Edit::SetLabel { key: format!("label-{key}"), value: format!("value-{value:05}") }
@@ -174,9 +164,9 @@ fn main() -> ExitCode {
         println!("{}", weigh(&std::fs::read(path).unwrap()));
         return ExitCode::SUCCESS;
     }
-    let mut figures = Figures(true);
+    let mut figures = Figures::default();
     life(&mut figures);
     status(&mut figures);
     authorise(&mut figures);
-    if figures.0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    figures.verdict()
 }

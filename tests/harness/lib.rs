@@ -3,6 +3,7 @@
 
 mod api;
 mod binaries;
+mod figures;
 mod fleet;
 mod mosquitto;
 mod process;
@@ -10,6 +11,7 @@ mod relay;
 
 pub use api::Api;
 pub use binaries::binary;
+pub use figures::Figures;
 pub use fleet::{Agent, Bucket, Fleet, FleetOptions, eventually, free_port};
 pub use mosquitto::Mosquitto;
 pub use process::Process;

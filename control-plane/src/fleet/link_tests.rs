@@ -1,7 +1,7 @@
 //! The links with real sockets on loopback: each test runs once over QUIC and once over MQTT.
 
 use super::ports::IntentPosition;
-use super::quic::QuicSettings;
+use super::quic::{Quic, QuicSettings};
 use super::raw_link::{Over, PATIENCE, Raw, hello, listen, listen_with};
 use super::testing::{Fleet, TestDevice, csr};
 use crate::platform::clock::Clock;
@@ -12,6 +12,7 @@ use aidos_protocol::{CommandId, TenantId};
 use bytes::Bytes;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 /// Makes two tests of each `async fn name(over: Over)`.
 macro_rules! both_links {
@@ -266,4 +267,26 @@ async fn a_silent_mqtt_client_is_let_go_after_its_keepalive() {
     });
     timeout(PATIENCE, gone).await.expect("the session ends");
     assert!((Duration::from_millis(1_200)..Duration::from_secs(4)).contains(&begin.elapsed()), "{:?}", begin.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plane_that_was_killed_and_is_back_tells_devices_so_at_their_first_packet() {
+    let fleet = Fleet::new().await;
+    let device = fleet.device().await;
+    // What runs in a runtime that ends says no goodbye, like a process that is killed.
+    let killed = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let guard = killed.enter();
+    let link = listen(&fleet, Over::Quic).await;
+    drop(guard);
+    let mut raw = Raw::welcomed(&link, &fleet, &device).await;
+    tokio::task::spawn_blocking(move || killed.shutdown_timeout(PATIENCE)).await.unwrap();
+
+    let settings = QuicSettings { listen: link.address, ..Default::default() };
+    let again = Quic::bind(settings, fleet.pki.clone()).unwrap();
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(again.run(fleet.clock.clone(), fleet.sessions.clone(), stop.clone()));
+    raw.say(Body::Ping(frame::Ping { nonce: 1 })).await;
+    raw.closes().await;
+    stop.cancel();
+    running.await.unwrap();
 }

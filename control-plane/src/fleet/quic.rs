@@ -17,6 +17,7 @@ use aidos_protocol::frame::{ALPN, FrameError, MAX_FRAME_BYTES};
 use bytes::Bytes;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, EndpointConfig, RecvStream, SendStream, TokioRuntime, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -113,7 +114,7 @@ impl Quic {
         config.max_incoming(1_024).incoming_buffer_size(16 * 1024).incoming_buffer_size_total(8 << 20);
         let bind = |source| QuicError::Bind { address: settings.listen, source };
         let socket = std::net::UdpSocket::bind(settings.listen).map_err(bind)?;
-        let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime)).map_err(bind)?;
+        let endpoint = Endpoint::new(endpoint(&pki), Some(config), socket, Arc::new(TokioRuntime)).map_err(bind)?;
         Ok(Self { endpoint, pki, settings })
     }
 
@@ -160,6 +161,16 @@ impl Quic {
         self.endpoint.close(CLOSED, b"shutting down");
         self.endpoint.wait_idle().await;
     }
+}
+
+/// Connection ids and reset tokens (RFC 9000, 10.3) follow from the CA's key: a plane that was killed and starts again, or
+/// another process of the same plane, tells a device that its connection is gone at its first packet.
+fn endpoint(pki: &Pki) -> EndpointConfig {
+    let ids = ring::hmac::sign(&pki.shared_key("aidos quic connection ids v1"), &[]);
+    let ids = ids.as_ref().first_chunk().copied().map(u64::from_le_bytes).expect("a tag has 32 bytes");
+    let mut config = EndpointConfig::new(Arc::new(pki.shared_key("aidos quic stateless reset v1")));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
+    config
 }
 
 fn transport(segmentation_offload: bool) -> TransportConfig {

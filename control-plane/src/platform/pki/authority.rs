@@ -113,6 +113,14 @@ impl Pki {
         hex::encode(Sha256::digest(&self.0.ca))
     }
 
+    /// A key for `purpose` that every process with this CA has, also after a restart, and nobody else: HKDF-SHA-256 (RFC 5869)
+    /// of the CA's private key.
+    pub(crate) fn shared_key(&self, purpose: &str) -> ring::hmac::Key {
+        let secret = ring::hkdf::Salt::new(ring::hkdf::HKDF_SHA256, &[]).extract(&self.0.issuer.key().serialize_der());
+        let info = [purpose.as_bytes()];
+        secret.expand(&info, ring::hmac::HMAC_SHA256).expect("one hash's length can always be expanded").into()
+    }
+
     /// Certifies the key of a PEM signing request for `device`, for 30 days.
     pub(crate) fn issue_device(&self, tenant: TenantId, device: DeviceId, csr_pem: &str) -> Result<IssuedCert, PkiError> {
         if csr_pem.len() > MAX_REQUEST {
