@@ -37,6 +37,13 @@ pub(crate) fn bench() -> Result<()> {
     run(cargo().args(["bench", "--package", "aidos-tests"]))
 }
 
+/// Lets the test that compares the document write it.
+pub(crate) fn openapi() -> Result<()> {
+    run(cargo()
+        .args(["test", "--package", "aidos-control-plane", "--lib", "the_committed_openapi_document"])
+        .env("AIDOS_UPDATE_OPENAPI", "1"))
+}
+
 fn cargo() -> Command {
     let mut command = Command::new(env!("CARGO"));
     command.current_dir(root());

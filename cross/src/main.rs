@@ -23,6 +23,8 @@ enum Chore {
     },
     /// Installs what the tests need and nothing else.
     Setup,
+    /// Writes `docs/openapi.json` anew from the handlers.
+    Openapi,
     /// Runs the benchmarks and writes `docs/benchmarks.md`.
     Bench,
 }
@@ -35,6 +37,7 @@ fn main() -> Result<()> {
             let services = services::start(&tools)?;
             gates::test(&tools, &services, filter.as_deref())
         }
+        Chore::Openapi => gates::openapi(),
         Chore::Bench => gates::bench(),
     }
 }

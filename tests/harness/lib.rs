@@ -4,13 +4,21 @@
 mod api;
 mod binaries;
 mod fleet;
+mod intruder;
 mod mosquitto;
+mod postgres;
 mod process;
 mod relay;
+mod tcp_relay;
+mod tmpfs;
 
 pub use api::Api;
 pub use binaries::binary;
 pub use fleet::{Agent, Bucket, Fleet, FleetOptions, eventually, free_port};
+pub use intruder::{Intruder, Over, trespass};
 pub use mosquitto::Mosquitto;
+pub use postgres::Postgres;
 pub use process::Process;
 pub use relay::UdpRelay;
+pub use tcp_relay::TcpRelay;
+pub use tmpfs::Tmpfs;
