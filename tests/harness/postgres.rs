@@ -29,8 +29,9 @@ impl Postgres {
             let owned = Command::new("chown").arg("postgres:postgres").arg(server.folder.path()).status();
             assert!(owned.is_ok_and(|s| s.success()), "root can give a folder away");
         }
-        let made = server.program("initdb").args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-D"]);
-        let made = made.arg(server.data()).output().expect("initdb starts");
+        let mut initdb = server.program("initdb");
+        initdb.args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-D"]).arg(server.data());
+        let made = initdb.output().expect("initdb starts");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         server.restart().await;
         server

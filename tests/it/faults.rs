@@ -68,7 +68,9 @@ async fn a_disk_that_fills_while_a_model_comes_is_named_and_the_old_model_goes_o
     deploy(&fleet, 3).await;
     eventually("half of the model is here", async || {
         let parts = std::fs::read_dir(dir.join("artifacts")).ok()?.filter_map(Result::ok);
-        parts.filter(|e| e.path().extension().is_some_and(|e| e == "part")).find(|e| e.metadata().is_ok_and(|m| m.len() > 1 << 20))
+        parts
+            .filter(|e| e.path().extension().is_some_and(|e| e == "part"))
+            .find(|e| e.metadata().is_ok_and(|m| m.len() > 1 << 20))
     })
     .await;
     let filler = disk.fill();

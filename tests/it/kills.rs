@@ -55,9 +55,14 @@ async fn a_kill_at_any_moment_loses_nothing_that_was_acknowledged() {
         let edit = start(edit(&agent, &format!("site-{round}")));
         let (api, path, label) = (fleet.api.clone(), format!("devices/{device}"), format!("operator-{round}"));
         let newest = told.versions.keys().next_back().copied().unwrap_or(1);
-        let by_operator = tokio::spawn(async move { (patch(&api, &path, &label).await.then_some(label), deploy(&api, newest).await) });
+        let by_operator =
+            tokio::spawn(async move { (patch(&api, &path, &label).await.then_some(label), deploy(&api, newest).await) });
         tokio::time::sleep(moment).await;
-        if plane_dies { fleet.control_plane().kill() } else { agent.process().kill() }
+        if plane_dies {
+            fleet.control_plane().kill()
+        } else {
+            agent.process().kill()
+        }
 
         match version(push) {
             Some((version, digest)) => drop(told.versions.insert(version, digest)),
@@ -67,7 +72,11 @@ async fn a_kill_at_any_moment_loses_nothing_that_was_acknowledged() {
         let (label, deployment) = by_operator.await.unwrap();
         told.operator.extend(label);
         told.deployments.extend(deployment);
-        if plane_dies { fleet.start_control_plane().await } else { agent.start().await }
+        if plane_dies {
+            fleet.start_control_plane().await
+        } else {
+            agent.start().await
+        }
         // Before anything else is asked of it, a device that came back from a kill answers.
         predicts_seven(&agent.predict("digits", &digit(7)));
     }

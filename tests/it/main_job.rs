@@ -53,6 +53,9 @@ async fn one_command_brings_up_a_fleet_that_answers_and_resumes() {
     assert!(logs.status.success() && text.contains("the agent runs") && text.contains("the model answers"), "{logs:?}");
     assert!(!text.contains("aidos_control_plane") && !first.log().contains("the agent runs"), "{text}");
 
+    // Another device is asked through the control plane; here it is the same one.
+    predicts_seven(&aidos(folder.path(), &["predict", "digits", "--device", &device, "--input", seven.to_str().unwrap()]));
+
     // Ctrl-C drains. Nothing runs any more; the model still answers from what the device has.
     assert!(first.terminate(Duration::from_secs(20)).success());
     let status = aidos(folder.path(), &["status"]);

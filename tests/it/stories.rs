@@ -26,6 +26,8 @@ pub(crate) fn variant(folder: &Path, number: u32, padding: usize) -> PathBuf {
     }
     bytes.push(length as u8);
     bytes.append(&mut documentation);
+    // A push takes the manifest beside the file.
+    std::fs::copy(root().join("models/digits/model.toml"), folder.join("model.toml")).unwrap();
     let path = folder.join(format!("variant-{number}.onnx"));
     std::fs::write(&path, bytes).unwrap();
     path

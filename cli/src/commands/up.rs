@@ -143,11 +143,7 @@ struct Local {
 }
 
 /// Joins this machine on the first start, starts its agent, and brings the sample model to it.
-async fn start_agent(
-    plane: &control_plane::Running,
-    local: Local,
-    stop: CancellationToken,
-) -> Result<agent::Running, CliError> {
+async fn start_agent(plane: &control_plane::Running, local: Local, stop: CancellationToken) -> Result<agent::Running, CliError> {
     let api_key = std::fs::read_to_string(&plane.owner_key_path)?.trim().to_owned();
     let ca_pem = std::fs::read_to_string(plane.data_dir.join("pki/ca.pem")).ok();
     let client = Client::new(Context { url: plane.api_url.clone(), api_key, ca_pem })?;
