@@ -18,11 +18,13 @@ impl Tmpfs {
         mount.status().is_ok_and(|status| status.success()).then(|| Self { at: at.to_owned() })
     }
 
-    /// Fills it to the last byte; gives the file to remove for it to have space again.
-    pub fn fill(&self) -> PathBuf {
+    /// Fills it to the last byte but `left`; gives the file to remove for it to have space again.
+    pub fn fill(&self, left: u64) -> PathBuf {
         let path = self.at.join("filler");
         let mut file = std::fs::File::create(&path).expect("a file can be made");
         let block = vec![0xa5; 1 << 20];
+        let spared = self.at.join("spared");
+        std::fs::write(&spared, vec![0; usize::try_from(left).expect("a small disk")]).expect("so much is free");
         // A smaller block each time the disk is too full for one.
         let mut length = block.len();
         while length > 0 {
@@ -31,6 +33,7 @@ impl Tmpfs {
                 _ => length /= 2,
             }
         }
+        std::fs::remove_file(spared).expect("it was just written");
         path
     }
 }

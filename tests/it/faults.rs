@@ -53,7 +53,7 @@ async fn a_disk_that_fills_while_a_model_comes_is_named_and_the_old_model_goes_o
     let (agent, id) = device(&fleet, &dir).await;
 
     // Too little room before it begins.
-    let filler = disk.fill();
+    let filler = disk.fill(4 << 20);
     fleet.push("digits", &variant(fleet.folder(), 2, 8 << 20)).await;
     deploy(&fleet, 2).await;
     says(&fleet.api, &id, &["free some space", "stay reserved"]).await;
@@ -73,14 +73,30 @@ async fn a_disk_that_fills_while_a_model_comes_is_named_and_the_old_model_goes_o
             .find(|e| e.metadata().is_ok_and(|m| m.len() > 1 << 20))
     })
     .await;
-    let filler = disk.fill();
+    let filler = disk.fill(0);
     relay.release();
-    // The ledger lies on the same disk: the agent lives, serves and tells, though it can keep nothing.
     says(&fleet.api, &id, &["space"]).await;
     predicts_seven(&agent.predict("digits", &digit(7)));
     assert_eq!(model(&fleet.api, &id).await["active_version"], 2);
+
+    // The ledger lies on the same disk: the agent lives, answers and tells what is wrong, though it can keep nothing of what comes.
+    let patch = fleet.api.request(Method::PATCH, &format!("devices/{id}")).json(&json!({ "labels": { "during": "yes" } }));
+    assert!(fleet.api.send(patch).await.0.is_success());
+    eventually("the device says that its disk is full", async || {
+        let shown = fleet.api.get(&format!("devices/{id}")).await;
+        let note = shown["link"]["note"].as_str().unwrap_or_default();
+        (shown["state"] == "online" && note.contains("is full") && note.contains("free some space")).then_some(())
+    })
+    .await;
+    predicts_seven(&agent.predict("digits", &digit(7)));
     std::fs::remove_file(&filler).unwrap();
     runs(&fleet.api, &id, 3).await;
+    eventually("the device has followed", async || {
+        let shown = fleet.api.get(&format!("devices/{id}")).await;
+        let note = shown["link"]["note"].as_str().unwrap_or_default();
+        (shown["in_sync"] == true && shown["labels"]["during"] == "yes" && note.is_empty()).then_some(())
+    })
+    .await;
     predicts_seven(&agent.predict("digits", &digit(7)));
     assert_eq!(fleet.device("edge-1", "online").await["id"], id.as_str());
     // The agent ends before its disk does.
