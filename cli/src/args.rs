@@ -14,3 +14,10 @@ pub struct Args {
     #[command(subcommand)]
     pub(crate) command: commands::Command,
 }
+
+impl Args {
+    /// Whether this command runs an agent within this process.
+    pub(crate) fn runs_agent(&self) -> bool {
+        matches!(self.command, commands::Command::Up(_))
+    }
+}

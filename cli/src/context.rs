@@ -81,10 +81,15 @@ pub(crate) fn resolve(global: &Global) -> Result<Context, CliError> {
     }
     let contexts = Contexts::load()?;
     if let Some(name) = global.context.as_ref().or(contexts.current.as_ref()) {
-        let known = || contexts.contexts.keys().cloned().collect::<Vec<_>>().join(", ");
-        return contexts.contexts.get(name).cloned().ok_or_else(|| {
-            CliError::Usage(format!("there is no context `{name}`; there are: {}. Add it with `aidos login`", known()))
-        });
+        let known = match contexts.contexts.is_empty() {
+            true => "there is none yet".to_owned(),
+            false => format!("there are: {}", contexts.contexts.keys().cloned().collect::<Vec<_>>().join(", ")),
+        };
+        return contexts
+            .contexts
+            .get(name)
+            .cloned()
+            .ok_or_else(|| CliError::Usage(format!("there is no context `{name}`; {known}. Add it with `aidos login`")));
     }
     local(&data_dir(global)?)
 }

@@ -6,13 +6,13 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    aidos_cli::init_tracing(&args);
+    let logging = aidos_cli::init_tracing(&args);
     rustls::crypto::ring::default_provider().install_default().expect("nothing has installed a provider before main");
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return CliError::from(error).report(),
     };
-    let result = runtime.block_on(aidos_cli::run(args));
+    let result = runtime.block_on(aidos_cli::run(args, logging));
     // A blocked read of the terminal must not hold the process.
     runtime.shutdown_background();
     match result {

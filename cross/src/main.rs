@@ -24,6 +24,8 @@ enum Chore {
     },
     /// Installs what the tests need and nothing else.
     Setup,
+    /// Writes `docs/openapi.json` anew from the handlers.
+    Openapi,
     /// Runs the benchmarks in release and writes their figures into `docs/benchmarks.md`.
     Bench {
         /// Run only this one.
@@ -39,6 +41,7 @@ fn main() -> Result<()> {
             let services = services::start(&tools)?;
             gates::test(&tools, &services, filter.as_deref())
         }
+        Chore::Openapi => gates::openapi(),
         Chore::Bench { name } => bench::bench(name.as_deref()),
     }
 }

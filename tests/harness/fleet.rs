@@ -1,6 +1,6 @@
 //! A control plane and its agents as real processes in a temporary folder.
 
-use crate::{Api, Process, UdpRelay, binary};
+use crate::{Api, Process, TcpRelay, UdpRelay, binary};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -34,6 +34,10 @@ pub struct FleetOptions {
     pub broker: Option<String>,
     /// Let agents reach QUIC through a relay that can be cut.
     pub relay: bool,
+    /// Let agents reach the API, where artifacts come from, through a relay that can be held.
+    pub api_relay: bool,
+    /// No QUIC: every link is MQTT.
+    pub mqtt_only: bool,
 }
 
 /// A bucket of an S3 server that takes any credentials.
@@ -43,14 +47,16 @@ pub struct Bucket {
     pub endpoint: String,
     /// The bucket's name.
     pub name: String,
+    /// Whether devices fetch from the server itself, by addresses that it signs.
+    pub presign: bool,
 }
 
 impl Bucket {
     fn to_toml(&self) -> String {
         format!(
             "[s3]\nbucket = \"{}\"\nendpoint = \"{}\"\nregion = \"us-east-1\"\naccess_key_id = \"test\"\n\
-             secret_access_key = \"test\"\nallow_http = true\n",
-            self.name, self.endpoint
+             secret_access_key = \"test\"\nallow_http = true\npresign = {}\n",
+            self.name, self.endpoint, self.presign
         )
     }
 }
@@ -64,6 +70,8 @@ pub struct Fleet {
     pub api: Api,
     /// The QUIC relay, where asked for.
     pub relay: Option<UdpRelay>,
+    /// The API's relay, where asked for.
+    pub api_relay: Option<TcpRelay>,
     ports: Ports,
 }
 
@@ -96,8 +104,12 @@ impl Fleet {
             true => Some(UdpRelay::start(SocketAddr::from(([127, 0, 0, 1], ports.quic))).await),
             false => None,
         };
+        let api_relay = match options.api_relay {
+            true => Some(TcpRelay::start(SocketAddr::from(([127, 0, 0, 1], ports.api))).await),
+            false => None,
+        };
         let api = Api::new(&format!("http://127.0.0.1:{}", ports.api), "");
-        let mut fleet = Self { folder, options, process: None, api, relay, ports };
+        let mut fleet = Self { folder, options, process: None, api, relay, api_relay, ports };
         fleet.start_control_plane().await;
         let key =
             std::fs::read_to_string(fleet.control_plane_dir().join("owner.key")).expect("the first start writes the owner's key");
@@ -116,12 +128,16 @@ impl Fleet {
             .args(["--log-format", "human"]);
         match &self.options.broker {
             Some(broker) => command.args(["--mqtt-broker", broker, "--quic", "off"]),
-            None => command
-                .args(["--quic", &format!("127.0.0.1:{}", self.ports.quic)])
-                .args(["--mqtt", &format!("127.0.0.1:{}", self.ports.mqtt)]),
+            None => {
+                let quic = if self.options.mqtt_only { "off".into() } else { format!("127.0.0.1:{}", self.ports.quic) };
+                command.args(["--quic", &quic]).args(["--mqtt", &format!("127.0.0.1:{}", self.ports.mqtt)])
+            }
         };
         if let Some(relay) = &self.relay {
             command.args(["--public-quic", &relay.address().to_string()]);
+        }
+        if let Some(relay) = &self.api_relay {
+            command.args(["--public-url", &format!("http://{}", relay.address())]);
         }
         if let Some(url) = &self.options.postgres {
             command.args(["--database", url]);
@@ -175,28 +191,43 @@ impl Fleet {
 
     /// Joins and starts a device with a token, of whichever tenant.
     pub async fn agent_with_token(&self, name: &str, token: &str) -> Agent {
-        let dir = self.folder.path().join(name);
-        let joined = Command::new(binary("aidos-agent"))
-            .args(["join", self.api.url(), "--token", token, "--name", name, "--data-dir"])
-            .arg(&dir)
-            .output()
-            .expect("the agent starts");
-        assert!(joined.status.success(), "join failed: {}", String::from_utf8_lossy(&joined.stderr));
-        let mut agent =
-            Agent { name: name.to_owned(), dir, process: None, url: String::new(), folder: self.folder.path().to_owned() };
+        let mut agent = self.joined(name, token, &self.folder.path().join(name));
         agent.start().await;
         agent
     }
 
+    /// Joins a device whose state lies in `dir`, and does not start it.
+    pub fn joined(&self, name: &str, token: &str, dir: &Path) -> Agent {
+        let joined = Command::new(binary("aidos-agent"))
+            .args(["join", self.api.url(), "--token", token, "--name", name, "--data-dir"])
+            .arg(dir)
+            .output()
+            .expect("the agent starts");
+        assert!(joined.status.success(), "join failed: {}", String::from_utf8_lossy(&joined.stderr));
+        Agent {
+            name: name.to_owned(),
+            dir: dir.to_owned(),
+            process: None,
+            url: String::new(),
+            folder: self.folder.path().to_owned(),
+            environment: Vec::new(),
+        }
+    }
+
     /// Runs `aidos` against this control plane.
     pub fn cli(&self, arguments: &[&str]) -> Output {
-        Command::new(binary("aidos"))
+        self.command(arguments).output().expect("aidos starts")
+    }
+
+    /// `aidos` against this control plane, not yet started.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary("aidos"));
+        command
             .args(arguments)
             .env("AIDOS_DATA_DIR", self.folder.path())
             .env("AIDOS_CONTEXTS", self.folder.path().join("contexts.toml"))
-            .env("NO_COLOR", "1")
-            .output()
-            .expect("aidos starts")
+            .env("NO_COLOR", "1");
+        command
     }
 
     /// The device that has this name, once there is one with the wanted state.
@@ -232,6 +263,8 @@ pub struct Agent {
     pub process: Option<Process>,
     /// Its inference API.
     pub url: String,
+    /// What its environment has beside this process's, from its next start.
+    pub environment: Vec<(String, String)>,
     folder: PathBuf,
 }
 
@@ -240,7 +273,7 @@ impl Agent {
     pub async fn start(&mut self) {
         let _ = std::fs::remove_file(self.dir.join("run.json"));
         let mut command = Command::new(binary("aidos-agent"));
-        command.args(["run", "--serve", "127.0.0.1:0", "--data-dir"]).arg(&self.dir);
+        command.args(["run", "--serve", "127.0.0.1:0", "--data-dir"]).arg(&self.dir).envs(self.environment.iter().cloned());
         self.process = Some(Process::start(&self.name, command, &self.folder));
         self.url = eventually("the agent serves", async || {
             let process = self.process.as_mut().expect("just started");

@@ -35,14 +35,43 @@ async fn the_whole_path_works_on_postgres() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_whole_path_works_on_s3() {
+    whole_path(FleetOptions { s3: Some(fresh_bucket(false).await), ..FleetOptions::default() }).await;
+}
+
+/// A fresh bucket on the tests' S3 server.
+async fn fresh_bucket(presign: bool) -> Bucket {
     let endpoint = peer("AIDOS_TEST_S3_URL");
     // The client library wants the process's provider, which a first API client installs.
     let _ = aidos_tests::Api::new(&endpoint, "");
-    let bucket = format!("it-{}-{}", std::process::id(), rand::random::<u32>());
-    let made = reqwest::Client::new().put(format!("{endpoint}/{bucket}")).send().await.expect("the S3 server answers");
+    let name = format!("it-{}-{}", std::process::id(), rand::random::<u32>());
+    let made = reqwest::Client::new().put(format!("{endpoint}/{name}")).send().await.expect("the S3 server answers");
     assert!(made.status().is_success(), "{}", made.status());
-    let s3 = Some(Bucket { endpoint, name: bucket });
-    whole_path(FleetOptions { s3, ..FleetOptions::default() }).await;
+    Bucket { endpoint, name, presign }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_fetches_from_s3_itself_by_an_address_that_was_signed_for_it() {
+    let bucket = fresh_bucket(true).await;
+    let fleet = Fleet::with(FleetOptions { s3: Some(bucket.clone()), api_relay: true, ..FleetOptions::default() }).await;
+    let agent = fleet.agent("edge-1", &json!({ "site": "lab" })).await;
+    // From now on nothing can come to the device from the control plane's API.
+    fleet.api_relay.as_ref().expect("asked for").hold_after(0);
+    let version = fleet.push("digits", &sample_model()).await;
+    fleet.deploy("digits@1", "site=lab").await;
+    predicts_seven(&agent.predict("digits", &digit(7)));
+
+    // A person's download is sent there, too, by an address that holds for a while and for this artifact.
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let path = format!("artifacts/{}/content", version["digest"].as_str().unwrap());
+    let redirect = client.execute(fleet.api.request(reqwest::Method::GET, &path).build().unwrap()).await.unwrap();
+    assert_eq!(redirect.status(), reqwest::StatusCode::TEMPORARY_REDIRECT);
+    let address = redirect.headers()[reqwest::header::LOCATION].to_str().unwrap().to_owned();
+    assert!(address.starts_with(&format!("{}/{}/t/", bucket.endpoint, bucket.name)), "{address}");
+    for part in ["X-Amz-Signature=", "X-Amz-Expires=900"] {
+        assert!(address.contains(part), "{address}");
+    }
+    let bytes = reqwest::get(&address).await.unwrap().bytes().await.unwrap();
+    assert_eq!(bytes, std::fs::read(sample_model()).unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,9 +5,13 @@
 mod backends;
 mod bad_input;
 mod failover;
+mod faults;
 mod floors;
+mod kills;
 mod main_job;
 mod offline;
 mod real_models;
+mod snapshots;
 mod stories;
 mod tenants;
+mod tls;

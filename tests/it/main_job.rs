@@ -45,6 +45,16 @@ async fn one_command_brings_up_a_fleet_that_answers_and_resumes() {
     predicts_seven(&aidos(folder.path(), &predict));
     let devices = aidos(folder.path(), &["device", "list", "-o", "name"]);
     assert!(devices.status.success(), "{}", String::from_utf8_lossy(&devices.stderr));
+    let device = String::from_utf8_lossy(&devices.stdout).trim().to_owned();
+
+    // Its log holds what the agent said, although `aidos up` shows none of it, and nothing that the control plane said.
+    let logs = aidos(folder.path(), &["device", "logs", &device]);
+    let text = String::from_utf8_lossy(&logs.stdout);
+    assert!(logs.status.success() && text.contains("the agent runs") && text.contains("the model answers"), "{logs:?}");
+    assert!(!text.contains("aidos_control_plane") && !first.log().contains("the agent runs"), "{text}");
+
+    // Another device is asked through the control plane; here it is the same one.
+    predicts_seven(&aidos(folder.path(), &["predict", "digits", "--device", &device, "--input", seven.to_str().unwrap()]));
 
     // Ctrl-C drains. Nothing runs any more; the model still answers from what the device has.
     assert!(first.terminate(Duration::from_secs(20)).success());

@@ -12,6 +12,27 @@ pub(crate) fn sample_model() -> PathBuf {
     root().join("models/digits/digits.onnx")
 }
 
+/// The sample model with other bytes: it says `number` and has `padding` bytes of nothing in its documentation, which ONNX's field 6
+/// is. It answers as the sample does.
+pub(crate) fn variant(folder: &Path, number: u32, padding: usize) -> PathBuf {
+    let mut documentation = number.to_string().into_bytes();
+    documentation.resize(documentation.len() + padding, b' ');
+    let mut bytes = std::fs::read(sample_model()).unwrap();
+    bytes.push(6 << 3 | 2);
+    let mut length = documentation.len();
+    while length >= 0x80 {
+        bytes.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    bytes.push(length as u8);
+    bytes.append(&mut documentation);
+    // A push takes the manifest beside the file.
+    std::fs::copy(root().join("models/digits/model.toml"), folder.join("model.toml")).unwrap();
+    let path = folder.join(format!("variant-{number}.onnx"));
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
 /// A picture of a handwritten digit.
 pub(crate) fn digit(digit: u8) -> PathBuf {
     root().join(format!("models/digits/samples/{digit}.png"))

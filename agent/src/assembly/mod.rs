@@ -117,7 +117,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<Running,
     run_with(config, Logging::default(), shutdown).await
 }
 
-/// [`run`] for an agent that owns the process's log.
+/// [`run`] for an agent whose lines are kept: it owns the process's log, or has a layer in it ([`Logging::within`]).
 pub async fn run_with(config: Config, logging: Logging, shutdown: CancellationToken) -> Result<Running, StartError> {
     // Boxed: the futures of a start are large, and a start happens once.
     Box::pin(start(config, logging, shutdown)).await

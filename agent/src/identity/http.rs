@@ -29,9 +29,9 @@ fn client(tls: rustls::ClientConfig, url: &str) -> Result<Client, IdentityError>
     builder.build().map_err(|e| IdentityError::Crypto(detail(&e)))
 }
 
-/// Trusts `ca` only.
-pub(super) fn pinned_client(ca: &CertificateDer<'static>, floor: Micros, url: &str) -> Result<Client, IdentityError> {
-    client(tls::pinned_client(ca, floor)?, url)
+/// Trusts `ca`, and the system's roots where `ca` is not the issuer.
+pub(super) fn api_client(ca: &CertificateDer<'static>, floor: Micros, url: &str) -> Result<Client, IdentityError> {
+    client(tls::api_client(ca, floor)?, url)
 }
 
 /// For the one request that is made before there is anything to trust.

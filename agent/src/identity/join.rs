@@ -1,5 +1,6 @@
 //! Joining a fleet, in order: read the token → fetch the CA and compare it with the token's pin → send a certificate signing
-//! request to that CA's control plane only → check the answer → write it all in one rename.
+//! request to a server with a certificate of that CA, or of one that this machine's system trusts → check the answer against that
+//! CA → write it all in one rename.
 //!
 //! Killed anywhere before the rename, the device has not joined, and the next attempt goes on with the key that is there. The
 //! use of the token that such an attempt spent stays spent.
@@ -153,7 +154,7 @@ async fn enrol(
     options: &JoinOptions,
 ) -> Result<EnrolResponse, JoinError> {
     // The CA's beginning is signed time as well: a device without a clock can check the server with it.
-    let client: Client = http::pinned_client(ca, certificate::not_before(ca).unwrap_or(Micros(0)), url.as_str())?;
+    let client: Client = http::api_client(ca, certificate::not_before(ca).unwrap_or(Micros(0)), url.as_str())?;
     let at = url.join("api/v1/enrol").map_err(|e| unreachable(url, e.to_string()))?;
     let request = EnrolRequest {
         token: options.token.trim().to_owned(),

@@ -137,13 +137,13 @@ impl Identity {
         tls::device_client(&current.ca, &current.chain, &self.0.key, current.leaf.not_before, alpn)
     }
 
-    /// HTTP to the control plane: trusts only the deployment's CA.
+    /// HTTP to the control plane: trusts the deployment's CA, or the system's roots where its certificate is from elsewhere.
     pub fn http_client(&self) -> Result<reqwest::Client, IdentityError> {
         if let Some(client) = self.0.api_client.get() {
             return Ok(client.clone());
         }
         let current = self.current();
-        let client = http::pinned_client(&current.ca, current.leaf.not_before, &current.record.endpoints.api_url)?;
+        let client = http::api_client(&current.ca, current.leaf.not_before, &current.record.endpoints.api_url)?;
         Ok(self.0.api_client.get_or_init(|| client).clone())
     }
 

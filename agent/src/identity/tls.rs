@@ -2,13 +2,15 @@
 
 use super::{DeviceKey, IdentityError};
 use aidos_protocol::time::Micros;
-use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::time_provider::TimeProvider;
-use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme, WantsVerifier};
+use rustls::{
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme, WantsVerifier,
+};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// The clock, but never before a time that the deployment has signed.
@@ -66,9 +68,71 @@ pub(super) fn device_client(
     Ok(config)
 }
 
-/// Without a client certificate, trusting `ca` only.
-pub(super) fn pinned_client(ca: &CertificateDer<'static>, floor: Micros) -> Result<ClientConfig, IdentityError> {
-    Ok(builder(SignedTime::new(floor))?.with_root_certificates(roots(ca)?).with_no_client_auth())
+/// Without a client certificate: trusts `ca`, and the system's roots where the API has a certificate from elsewhere (`--tls-cert`).
+///
+/// A device believes of such a server only what `ca` has signed or a digest names. Links trust `ca` alone.
+pub(super) fn api_client(ca: &CertificateDer<'static>, floor: Micros) -> Result<ClientConfig, IdentityError> {
+    let own = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(ca)?), provider());
+    let own = own.build().map_err(|e| IdentityError::Crypto(e.to_string()))?;
+    let verifier = ApiServer { own, system: OnceLock::new() };
+    Ok(builder(SignedTime::new(floor))?.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
+}
+
+/// The deployment's CA first; the system's roots are read when that is not the issuer, since most devices never need their memory.
+#[derive(Debug)]
+struct ApiServer {
+    own: Arc<WebPkiServerVerifier>,
+    system: OnceLock<Option<Arc<WebPkiServerVerifier>>>,
+}
+
+impl ApiServer {
+    fn system(&self) -> Option<&Arc<WebPkiServerVerifier>> {
+        let load = || {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build().ok()
+        };
+        self.system.get_or_init(load).as_ref()
+    }
+}
+
+impl ServerCertVerifier for ApiServer {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verdict = self.own.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        if !matches!(verdict, Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer))) {
+            return verdict;
+        }
+        match self.system() {
+            Some(system) => system.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now),
+            None => verdict,
+        }
+    }
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.own.verify_tls12_signature(message, cert, dss)
+    }
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.own.verify_tls13_signature(message, cert, dss)
+    }
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.own.supported_verify_schemes()
+    }
 }
 
 /// Accepts any server. Only for the one request that fetches the CA certificate, whose digest is then compared with the

@@ -131,7 +131,7 @@ pub struct LinkState {
     pub sessions: u64,
     /// Times the transport of a session differed from that of the session before it.
     pub failovers: u64,
-    /// Why there is no session, or why it is not on the preferred transport; empty when all is well.
+    /// Why there is no session, why it is not on the preferred transport, or what could not be kept; empty when all is well.
     pub note: String,
     /// The plane's clock minus this device's, in microseconds, as of the last `Welcome`.
     pub clock_offset_us: Option<i64>,

@@ -136,7 +136,9 @@ impl Link {
                 clock_offset_us: Some(welcome.server_time_us.saturating_sub(now.0)),
             });
         };
-        let context = Context { ports: &self.ports, identity, requests: &mut self.control.requests, started: self.started };
+        let trouble = |why: &str| state.send_modify(|state| state.note = why.to_owned());
+        let (ports, requests, started) = (&self.ports, &mut self.control.requests, self.started);
+        let context = Context { ports, identity, requests, started, trouble: &trouble };
         let mut session = Box::pin(session::run(connection, context, note, &leave, opened));
         let mut kept = None;
         let end = loop {

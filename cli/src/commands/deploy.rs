@@ -101,6 +101,14 @@ pub(super) async fn wait(client: &Client, id: DeploymentId, limit: Duration) -> 
         if counts.total > 0 && counts.pending + counts.downloading == 0 {
             return Ok(deployment);
         }
+        if start.elapsed() > limit && counts.total == 0 {
+            return Err(CliError::Timeout(format!(
+                "after {}s no device matches `{}`; `aidos device list -l '{}'` shows those that do, later ones get it as they come",
+                limit.as_secs(),
+                deployment.selector,
+                deployment.selector
+            )));
+        }
         if start.elapsed() > limit {
             return Err(CliError::Timeout(format!(
                 "after {}s only {} of {} devices are ready; `aidos deployment show {id}` tells which are not",

@@ -20,6 +20,7 @@ use crate::context as contexts;
 use crate::error::CliError;
 use crate::global::Global;
 use crate::progress;
+use aidos_agent::observe::Logging;
 use clap::Subcommand;
 
 /// The commands.
@@ -64,12 +65,12 @@ pub(crate) enum Command {
     Man(shell::Man),
 }
 
-/// Runs the command that was typed.
-pub async fn run(args: Args) -> Result<(), CliError> {
+/// Runs the command that was typed. `logging` keeps the lines of an agent that it runs.
+pub async fn run(args: Args, logging: Logging) -> Result<(), CliError> {
     let global = &args.global;
     progress::set_quiet(global.quiet);
     match args.command {
-        Command::Up(command) => command.run(global).await,
+        Command::Up(command) => command.run(global, logging).await,
         Command::Status(command) => command.run(global).await,
         Command::Predict(command) => command.run(global).await,
         Command::Model(command) => command.run(global).await,

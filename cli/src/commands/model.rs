@@ -97,9 +97,10 @@ impl Model {
 
 /// Checks the file here, so that a bad one is refused before a byte is sent.
 fn inspect(file: &Path) -> Result<onnx::Summary, CliError> {
-    let bytes = std::fs::read(file).map_err(|e| CliError::Usage(format!("{}: {e}", file.display())))?;
+    let bytes =
+        std::fs::read(file).map_err(|e| CliError::Usage(format!("{}: {e}; name the model's .onnx file", file.display())))?;
     onnx::inspect(bytes.into(), &Limits::default())
-        .map_err(|e| CliError::Failed { message: format!("{}: {e}", file.display()), hint: None })
+        .map_err(|e| CliError::failed(format!("{}: {e}", file.display()), "export the model as ONNX again, then push that file"))
 }
 
 async fn push(

@@ -11,6 +11,7 @@ use crate::global::Global;
 use crate::output;
 use crate::progress::say;
 use aidos_agent::identity::{Identity, JoinOptions, join};
+use aidos_agent::observe::Logging;
 use aidos_agent::{assembly as agent, config as agent_config};
 use aidos_control_plane::assembly as control_plane;
 use aidos_control_plane::config::{Listen, Settings};
@@ -58,6 +59,12 @@ pub(crate) struct Up {
     /// Serve the API with TLS, by a certificate of this deployment's own CA
     #[arg(long)]
     tls: bool,
+    /// Serve the API with TLS, by this certificate chain (PEM); needs --tls-key
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// The private key of --tls-cert (PEM)
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
     /// Serve plain HTTP also beyond loopback: only where a proxy in front does TLS
     #[arg(long)]
     insecure_http: bool,
@@ -70,15 +77,16 @@ pub(crate) struct Up {
 }
 
 impl Up {
-    pub(super) async fn run(self, global: &Global) -> Result<(), CliError> {
+    pub(super) async fn run(self, global: &Global, logging: Logging) -> Result<(), CliError> {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let data_dir = context::data_dir(global)?;
-        let (serve, no_sample) = (self.serve, self.no_sample);
+        let local = Local { data_dir: data_dir.clone(), serve: self.serve, no_sample: self.no_sample, logging };
+        let no_sample = self.no_sample;
         let config = self.settings(&data_dir).resolve().map_err(|e| CliError::Usage(e.to_string()))?;
         let (plane_stop, agent_stop) = (CancellationToken::new(), CancellationToken::new());
         let plane = Box::pin(control_plane::run(config, plane_stop.clone())).await?;
         let started = tokio::select! {
-            started = Box::pin(start_agent(&plane, &data_dir, serve, no_sample, agent_stop.clone())) => started,
+            started = Box::pin(start_agent(&plane, local, agent_stop.clone())) => started,
             _ = terminate.recv() => Err(interrupted()),
             _ = interrupt.recv() => Err(interrupted()),
         };
@@ -110,6 +118,8 @@ impl Up {
             public_url: self.public_url,
             names: self.names,
             tls: self.tls,
+            tls_cert: self.tls_cert,
+            tls_key: self.tls_key,
             insecure_http: self.insecure_http,
             ..Settings::default()
         }
@@ -124,19 +134,21 @@ fn failed(error: impl std::error::Error + Send + Sync + 'static) -> CliError {
     CliError::from(anyhow::Error::from(error))
 }
 
-/// Joins this machine on the first start, starts its agent, and brings the sample model to it.
-async fn start_agent(
-    plane: &control_plane::Running,
-    data_dir: &Path,
+/// The agent on this machine.
+struct Local {
+    data_dir: PathBuf,
     serve: Option<SocketAddr>,
     no_sample: bool,
-    stop: CancellationToken,
-) -> Result<agent::Running, CliError> {
+    logging: Logging,
+}
+
+/// Joins this machine on the first start, starts its agent, and brings the sample model to it.
+async fn start_agent(plane: &control_plane::Running, local: Local, stop: CancellationToken) -> Result<agent::Running, CliError> {
     let api_key = std::fs::read_to_string(&plane.owner_key_path)?.trim().to_owned();
     let ca_pem = std::fs::read_to_string(plane.data_dir.join("pki/ca.pem")).ok();
     let client = Client::new(Context { url: plane.api_url.clone(), api_key, ca_pem })?;
-    let mut config = agent_config::Config { data_dir: data_dir.join("agent"), ..agent_config::Config::default() };
-    config.serve.address = serve.unwrap_or(config.serve.address);
+    let mut config = agent_config::Config { data_dir: local.data_dir.join("agent"), ..agent_config::Config::default() };
+    config.serve.address = local.serve.unwrap_or(config.serve.address);
     let config = config.check().map_err(|e| CliError::Usage(e.to_string()))?;
     let identity = agent::identity_dir(&config.data_dir);
     if Identity::load(&identity).map_err(failed)?.is_none() {
@@ -155,8 +167,8 @@ async fn start_agent(
         };
         join(&options).await.map_err(failed)?;
     }
-    let running = agent::run(config, stop).await.map_err(failed)?;
-    if !no_sample {
+    let running = agent::run_with(config, local.logging, stop).await.map_err(failed)?;
+    if !local.no_sample {
         sample(&client).await?;
     }
     Ok(running)

@@ -64,6 +64,7 @@ fn given(certificate: &Path, key: &Path) -> anyhow::Result<ServerConfig> {
     let unreadable = |path: &Path| format!("{} is not a PEM file that holds what it should", path.display());
     let chain = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let chain = chain.with_context(|| unreadable(certificate))?;
+    anyhow::ensure!(!chain.is_empty(), unreadable(certificate));
     let key = PrivateKeyDer::from_pem_file(key).with_context(|| unreadable(key))?;
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     let mut config =

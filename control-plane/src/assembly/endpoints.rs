@@ -38,7 +38,11 @@ pub(super) async fn bind(config: &Config, pki: &Pki) -> anyhow::Result<(Sockets,
     })?;
     let address = api.local_addr()?;
     let scheme = if config.security == ApiSecurity::Plain { "http" } else { "https" };
-    let local_url = format!("{scheme}://{}", reachable(address));
+    let local_url = match (&config.security, &config.public_url) {
+        // A certificate from elsewhere is made out to the public name, not to loopback.
+        (ApiSecurity::Files { .. }, Some(public)) => public.clone(),
+        _ => format!("{scheme}://{}", reachable(address)),
+    };
     let names = config.names.clone();
     let quic = match config.quic {
         Listen::Off => None,

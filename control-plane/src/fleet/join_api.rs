@@ -167,7 +167,7 @@ impl Door {
     fn enter(&self, from: &From) -> Result<tokio::sync::OwnedSemaphorePermit, ApiError> {
         if let Some(wait) = self.attempts.wait(from.0, Instant::now()) {
             let detail = "too many failed attempts from this address";
-            return Err(ApiError::unavailable(detail, wait.as_secs().max(1)));
+            return Err(ApiError::too_many(detail, wait.as_secs().max(1)));
         }
         let full = |_| ApiError::unavailable("many devices are enrolling now", 1);
         self.room.clone().try_acquire_owned().map_err(full)

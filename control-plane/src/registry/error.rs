@@ -74,10 +74,10 @@ impl RegistryError {
         Self::NotFound(format!("artifact {digest}: upload its bytes first"))
     }
     pub(super) fn no_model(name: &aidos_protocol::ModelName) -> Self {
-        Self::NotFound(format!("model `{name}`"))
+        Self::NotFound(format!("model `{name}`: `aidos model list` shows those there are"))
     }
     pub(super) fn no_version(name: &aidos_protocol::ModelName, which: &str) -> Self {
-        Self::NotFound(format!("version `{which}` of model `{name}`"))
+        Self::NotFound(format!("version `{which}` of model `{name}`: `aidos model show {name}` shows those there are"))
     }
 }
 

@@ -80,7 +80,7 @@ pub struct LinkStatus {
     /// Times the transport changed since the agent started.
     #[serde(default)]
     pub failovers: u64,
-    /// Why it is not the preferred transport; empty when it is.
+    /// Why it is not the preferred transport, or what keeps this device from following; empty when all is well.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub note: String,
 }

@@ -23,6 +23,9 @@ use tokio_util::task::AbortOnDropHandle;
 const OUTBOX: usize = 64;
 /// A ledger that takes longer is stuck, and with it everything the session could do.
 const PORT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How soon the plane is asked again for what the ledger could not keep: a person who frees space waits for it, a disk that stays full
+/// costs two sessions a minute.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// For the last frames and the close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Agents that wait for one and the same artifact.
@@ -35,6 +38,8 @@ pub(in super::super) struct Context<'a> {
     pub(in super::super) requests: &'a mut mpsc::Receiver<Request>,
     /// What time the machine measures from.
     pub(in super::super) started: Instant,
+    /// Told of what is wrong while the session goes on.
+    pub(in super::super) trouble: &'a (dyn Fn(&str) + Send + Sync),
 }
 
 /// Runs the session to its end. `note` tells the plane how the one before ended; `opened` is called upon `Welcome`; `leave`
@@ -58,6 +63,7 @@ pub(in super::super) async fn run(
         renewal: None,
         opened,
         events: VecDeque::new(),
+        unkept: None,
     };
     let end = driver.drive(connection.stream, &mut writer, results, note, leave).await;
     // The writer delivers what is queued, Goodbye included, and closes.
@@ -96,6 +102,8 @@ struct Driver<'a, F> {
     renewal: Option<oneshot::Sender<Result<RenewResponse, LinkError>>>,
     opened: F,
     events: VecDeque<Event>,
+    /// When to begin anew, since the ledger could not keep what came, and why.
+    unkept: Option<(Instant, String)>,
 }
 
 fn broken(reason: impl ToString) -> End {
@@ -113,11 +121,33 @@ async fn port<T>(call: impl Future<Output = Result<T, PortError>>) -> Result<T, 
     match timeout(PORT_TIMEOUT, call).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(broken(format!("this device's state: {error}"))),
-        Err(_) => Err(broken("this device's state does not answer; is its disk stuck?")),
+        Err(_) => Err(stuck()),
     }
 }
 
+fn stuck() -> End {
+    broken("this device's state does not answer; is its disk stuck?")
+}
+
 impl<F: FnMut(&Welcome) + Send> Driver<'_, F> {
+    /// A write to the ledger. One that fails, most likely for a full disk, does not end the session at once: status, telemetry and
+    /// commands still pass, and tell what is wrong. What was not kept is not acknowledged; a session a little later is sent it again.
+    async fn keep<T>(&mut self, call: impl Future<Output = Result<T, PortError>>) -> Result<Option<T>, End> {
+        match timeout(PORT_TIMEOUT, call).await {
+            Ok(Err(error)) => {
+                if self.unkept.is_none() {
+                    let why = format!("this device's state: {error}");
+                    tracing::warn!("{why}; the control plane is asked again in {} s", ASK_AGAIN.as_secs());
+                    (self.context.trouble)(&why);
+                    self.unkept = Some((Instant::now() + ASK_AGAIN, why));
+                }
+                Ok(None)
+            }
+            Ok(Ok(value)) => Ok(Some(value)),
+            Err(_) => Err(stuck()),
+        }
+    }
+
     async fn drive(
         &mut self,
         mut stream: Box<dyn FrameStream>,
@@ -139,6 +169,7 @@ impl<F: FnMut(&Welcome) + Send> Driver<'_, F> {
             }
             let due = self.session.deadline().map(|d| self.context.started + d);
             let open = self.session.is_open();
+            let again = self.unkept.as_ref().map(|(at, _)| *at);
             let event = tokio::select! {
                 () = leave.cancelled() => Event::Leave("leaving".into()),
                 frame = stream.next() => match frame.map(|f| f.map(frame::decode)) {
@@ -153,6 +184,9 @@ impl<F: FnMut(&Welcome) + Send> Driver<'_, F> {
                 },
                 Some(result) = results.recv() => Event::Executed(result),
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Event::Tick,
+                () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {
+                    return broken(self.unkept.take().map_or_else(String::new, |(_, why)| why));
+                }
                 () = news(&mut status), if open => Event::StatusChanged,
                 () = news(&mut site), if open => Event::SiteChanged,
                 () = news(&mut spool), if open => Event::SpoolChanged,
@@ -211,19 +245,23 @@ impl<F: FnMut(&Welcome) + Send> Driver<'_, F> {
                 self.take_endpoints(&welcome).await;
             }
             Effect::ReadStatus(acked) => self.events.push_back(Event::Status(port(ports.status.delta_since(acked)).await?)),
+            // What was acknowledged and still stands in the ledger would be sent again and again.
+            Effect::ReadSite if self.unkept.is_some() => {}
             Effect::ReadSite => self.events.push_back(Event::Site(port(ports.intent.pending_site_changes()).await?)),
             Effect::ReadBatch { after } => {
                 self.events.push_back(Event::Batch(port(ports.spool.batch(after, MAX_SAMPLES)).await?));
             }
             Effect::ApplyChanges(changes) => {
-                self.events.push_back(Event::IntentApplied(port(ports.intent.apply_changes(changes)).await?));
+                let applied = self.keep(ports.intent.apply_changes(changes)).await?;
+                self.events.extend(applied.map(Event::IntentApplied));
             }
             Effect::ApplyDocument(document) => {
-                self.events.push_back(Event::IntentApplied(port(ports.intent.apply_document(document)).await?));
+                let applied = self.keep(ports.intent.apply_document(document)).await?;
+                self.events.extend(applied.map(Event::IntentApplied));
             }
             Effect::StatusAcked(ack) => port(ports.status.ack(ack)).await?,
-            Effect::SiteAcked(ack) => port(ports.intent.site_ack(ack)).await?,
-            Effect::SpoolAcked(seq) => port(ports.spool.ack(seq)).await?,
+            Effect::SiteAcked(ack) => drop(self.keep(ports.intent.site_ack(ack)).await?),
+            Effect::SpoolAcked(seq) => drop(self.keep(ports.spool.ack(seq)).await?),
             Effect::Execute(command) => {
                 let (commands, executed) = (ports.commands.clone(), self.executed.clone());
                 tokio::spawn(async move {

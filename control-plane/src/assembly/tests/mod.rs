@@ -1,6 +1,7 @@
 //! The whole control plane in one process.
 
 mod authorisation;
+mod document;
 mod plane;
 mod repeated;
 mod running;

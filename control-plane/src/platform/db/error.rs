@@ -25,6 +25,9 @@ pub(crate) enum StoreError {
 
 const BUSY: &str =
     "the database is locked by another writer; try again, and look for a backup or a second control plane that holds it";
+/// The pool keeps trying while a server refuses connections, and then says only that it waited.
+const WAITED: &str =
+    "no connection to the database in time: it does not run or cannot be reached, or too much waits for it; see that it runs";
 const GONE: &str = "the database cannot be reached; see that it runs and that `database` in the configuration names it";
 const FULL: &str = "the disk of the database is full; free some space, nothing was changed";
 const READ_ONLY: &str = "the database cannot be written; give the control plane's user write access to its file and folder";
@@ -52,7 +55,7 @@ impl From<sqlx::Error> for StoreError {
         let unavailable = |text: &str| Self::Unavailable(text.to_owned());
         match &error {
             E::RowNotFound => Self::NotFound,
-            E::PoolTimedOut => Self::busy(),
+            E::PoolTimedOut => unavailable(WAITED),
             E::PoolClosed => unavailable("the control plane is stopping; try again"),
             E::WorkerCrashed | E::Io(_) | E::Tls(_) => unavailable(GONE),
             E::ColumnDecode { index, source } => Self::Corrupt(format!("column {index}: {source}")),

@@ -85,6 +85,13 @@ impl ApiError {
         error
     }
 
+    /// 429: this caller asks too often; it is told to come again in `retry_after_s` seconds.
+    pub(crate) fn too_many(detail: impl Into<String>, retry_after_s: u64) -> Self {
+        let mut error = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many", "Too many at once", detail);
+        error.0.retry_after_s = Some(retry_after_s);
+        error
+    }
+
     /// 500: a defect. `source` goes to the log.
     pub(crate) fn internal(source: impl Into<Source>) -> Self {
         let detail = "the control plane failed; its log says why under this request's id";

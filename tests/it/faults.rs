@@ -1,0 +1,201 @@
+//! Faults of the ground that everything stands on: a disk that is full, a database that is locked, a database that is gone. Each is
+//! named to whoever asks, what was there goes on, and afterwards nothing is missing.
+
+use crate::stories::{digit, predicts_seven, sample_model, variant};
+use aidos_tests::{Agent, Api, Fleet, FleetOptions, Postgres, Tmpfs, eventually};
+use reqwest::{Method, StatusCode, header};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::Duration;
+
+/// What the device says of its model.
+async fn model(api: &Api, id: &str) -> Value {
+    api.get(&format!("devices/{id}")).await["models"]["digits"].clone()
+}
+
+async fn says(api: &Api, id: &str, words: &[&str]) -> String {
+    eventually(&format!("the device says {words:?}"), async || {
+        let shown = model(api, id).await;
+        let error = shown["error"].as_str().unwrap_or_default().to_owned();
+        (shown["state"] == "failed" && words.iter().all(|word| error.contains(word))).then_some(error)
+    })
+    .await
+}
+
+async fn runs(api: &Api, id: &str, version: u64) {
+    eventually(&format!("version {version} runs"), async || {
+        let shown = model(api, id).await;
+        (shown["active_version"] == version && shown["state"] == "ready").then_some(())
+    })
+    .await;
+}
+
+/// A device with version 1 of the sample, its state in `dir`.
+async fn device(fleet: &Fleet, dir: &Path) -> (Agent, String) {
+    let token = fleet.token(&json!({ "site": "lab" })).await;
+    let mut agent = fleet.joined("edge-1", &token, dir);
+    agent.start().await;
+    fleet.push("digits", &sample_model()).await;
+    fleet.deploy("digits@1", "site=lab").await;
+    let id = fleet.device("edge-1", "online").await["id"].as_str().unwrap().to_owned();
+    (agent, id)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fills_while_a_model_comes_is_named_and_the_old_model_goes_on() {
+    let fleet = Fleet::with(FleetOptions { api_relay: true, ..FleetOptions::default() }).await;
+    let dir = fleet.folder().join("edge-1");
+    // 64 MiB stay reserved; the rest is for the state and some 16 MiB of models.
+    let Some(disk) = Tmpfs::mount(&dir, 96) else {
+        // Without the right to mount, the store's own limit is the disk that is full.
+        return a_store_that_is_full(&fleet, &dir).await;
+    };
+    let (agent, id) = device(&fleet, &dir).await;
+
+    // Too little room before it begins.
+    let filler = disk.fill(4 << 20);
+    fleet.push("digits", &variant(fleet.folder(), 2, 8 << 20)).await;
+    deploy(&fleet, 2).await;
+    says(&fleet.api, &id, &["free some space", "stay reserved"]).await;
+    predicts_seven(&agent.predict("digits", &digit(7)));
+    std::fs::remove_file(&filler).unwrap();
+    runs(&fleet.api, &id, 2).await;
+
+    // Full in the middle: the line stalls with half of it here, something else takes the rest of the disk, the line goes on.
+    let relay = fleet.api_relay.as_ref().unwrap();
+    relay.hold_after(3 << 20);
+    fleet.push("digits", &variant(fleet.folder(), 3, 8 << 20)).await;
+    deploy(&fleet, 3).await;
+    eventually("half of the model is here", async || {
+        let parts = std::fs::read_dir(dir.join("artifacts")).ok()?.filter_map(Result::ok);
+        parts
+            .filter(|e| e.path().extension().is_some_and(|e| e == "part"))
+            .find(|e| e.metadata().is_ok_and(|m| m.len() > 1 << 20))
+    })
+    .await;
+    let filler = disk.fill(0);
+    relay.release();
+    says(&fleet.api, &id, &["space"]).await;
+    predicts_seven(&agent.predict("digits", &digit(7)));
+    assert_eq!(model(&fleet.api, &id).await["active_version"], 2);
+
+    // The ledger lies on the same disk: the agent lives, answers and tells what is wrong, though it can keep nothing of what comes.
+    let patch = fleet.api.request(Method::PATCH, &format!("devices/{id}")).json(&json!({ "labels": { "during": "yes" } }));
+    assert!(fleet.api.send(patch).await.0.is_success());
+    eventually("the device says that its disk is full", async || {
+        let shown = fleet.api.get(&format!("devices/{id}")).await;
+        let note = shown["link"]["note"].as_str().unwrap_or_default();
+        (shown["state"] == "online" && note.contains("is full") && note.contains("free some space")).then_some(())
+    })
+    .await;
+    predicts_seven(&agent.predict("digits", &digit(7)));
+    std::fs::remove_file(&filler).unwrap();
+    runs(&fleet.api, &id, 3).await;
+    eventually("the device has followed", async || {
+        let shown = fleet.api.get(&format!("devices/{id}")).await;
+        let note = shown["link"]["note"].as_str().unwrap_or_default();
+        (shown["in_sync"] == true && shown["labels"]["during"] == "yes" && note.is_empty()).then_some(())
+    })
+    .await;
+    predicts_seven(&agent.predict("digits", &digit(7)));
+    assert_eq!(fleet.device("edge-1", "online").await["id"], id.as_str());
+    // The agent ends before its disk does.
+    drop(agent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_beyond_the_stores_limit_is_named_and_comes_once_the_limit_is_raised() {
+    let fleet = Fleet::start().await;
+    a_store_that_is_full(&fleet, &fleet.folder().join("edge-1")).await;
+}
+
+async fn a_store_that_is_full(fleet: &Fleet, dir: &Path) {
+    let (mut agent, id) = device(fleet, dir).await;
+    let configuration = fleet.folder().join("agent.toml");
+    std::fs::write(&configuration, "[storage]\nmax_bytes = 4000000\n").unwrap();
+    agent.environment = vec![("AIDOS_AGENT_CONFIG".into(), configuration.to_string_lossy().into_owned())];
+    agent.process().terminate(Duration::from_secs(20));
+    agent.start().await;
+    fleet.push("digits", &variant(fleet.folder(), 2, 8 << 20)).await;
+    deploy(fleet, 2).await;
+    says(&fleet.api, &id, &["storage.max_bytes", "4000000"]).await;
+    predicts_seven(&agent.predict("digits", &digit(7)));
+    std::fs::write(&configuration, "[storage]\nmax_bytes = 40000000\n").unwrap();
+    agent.process().terminate(Duration::from_secs(20));
+    agent.start().await;
+    predicts_seven(&agent.predict("digits", &digit(7)));
+    runs(&fleet.api, &id, 2).await;
+}
+
+async fn deploy(fleet: &Fleet, version: u64) {
+    fleet.api.post("deployments", &json!({ "model": format!("digits@{version}"), "selector": "site=lab" })).await;
+}
+
+/// Sends a request that must be answered with a problem and a time to come again.
+async fn unavailable(api: &Api, name: &str) -> Value {
+    let request = api.request(Method::POST, "models").header("idempotency-key", name).json(&json!({ "name": name }));
+    let response = request.send().await.expect("the control plane answers although its database does not");
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let headers = response.headers();
+    assert_eq!(headers[header::CONTENT_TYPE], "application/problem+json");
+    let seconds: u64 = headers[header::RETRY_AFTER].to_str().unwrap().parse().unwrap();
+    assert!((1..=60).contains(&seconds), "{seconds}");
+    let problem: Value = response.json().await.unwrap();
+    assert_eq!(problem["code"], "unavailable");
+    problem
+}
+
+/// Everything that was there before is there, the model of the failed attempt is made at last, and the device still reports.
+async fn nothing_is_lost(fleet: &Fleet, agent: &Agent, id: &str, name: &str) {
+    let again = fleet.api.request(Method::POST, "models").header("idempotency-key", name).json(&json!({ "name": name }));
+    assert_eq!(fleet.api.send(again).await.0, StatusCode::CREATED);
+    fleet.push("digits", &variant(fleet.folder(), 2, 0)).await;
+    deploy(fleet, 2).await;
+    runs(&fleet.api, id, 2).await;
+    predicts_seven(&agent.predict("digits", &digit(7)));
+    eventually("the device is online and its telemetry is whole", async || {
+        let overview = fleet.api.get(&format!("devices/{id}/telemetry/metrics")).await;
+        assert_eq!(overview["lost_samples"], 0);
+        let device = fleet.api.get(&format!("devices/{id}")).await;
+        (device["state"] == "online" && device["labels"]["during"] == "yes" && device["in_sync"] == true).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_database_is_answered_with_when_to_come_again_and_loses_nothing() {
+    let fleet = Fleet::start().await;
+    let (agent, id) = device(&fleet, &fleet.folder().join("edge-1")).await;
+    let database = rusqlite::Connection::open(fleet.control_plane_dir().join("control-plane.db")).unwrap();
+    database.execute_batch("PRAGMA busy_timeout = 10000; BEGIN EXCLUSIVE").unwrap();
+    let problem = unavailable(&fleet.api, "held-up").await;
+    assert!(problem["detail"].as_str().unwrap().contains("locked"), "{problem}");
+    // Whoever only reads is answered, and the site goes on.
+    assert_eq!(fleet.api.get("models/digits").await["latest_version"], 1);
+    assert!(agent.cli(&["labels", "set", "during=yes"]).status.success());
+    let told = fleet.cli(&["token", "create"]);
+    let error = String::from_utf8_lossy(&told.stderr);
+    assert!(told.status.code() == Some(1) && error.contains("locked") && error.contains("try again"), "{error}");
+    database.execute_batch("COMMIT").unwrap();
+    nothing_is_lost(&fleet, &agent, &id, "held-up").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgres_that_is_killed_and_returns_loses_nothing() {
+    let mut postgres = Postgres::start().await;
+    let fleet = Fleet::with(FleetOptions { postgres: Some(postgres.url()), ..FleetOptions::default() }).await;
+    let (agent, id) = device(&fleet, &fleet.folder().join("edge-1")).await;
+    postgres.kill();
+    let problem = unavailable(&fleet.api, "held-up").await;
+    assert!(problem["detail"].as_str().unwrap().contains("reached"), "{problem}");
+    let ready = reqwest::get(format!("{}/readyz", fleet.api.url())).await.unwrap();
+    assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(agent.cli(&["labels", "set", "during=yes"]).status.success());
+    predicts_seven(&agent.predict("digits", &digit(7)));
+    postgres.restart().await;
+    eventually("the control plane is ready again", async || {
+        reqwest::get(format!("{}/readyz", fleet.api.url())).await.ok().filter(|r| r.status().is_success()).map(drop)
+    })
+    .await;
+    nothing_is_lost(&fleet, &agent, &id, "held-up").await;
+}
