@@ -5,7 +5,7 @@
 use crate::setup::{eprintln_step, root, run};
 use anyhow::{Context, Result, bail};
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Each is a file of `tests/bench`.
@@ -20,11 +20,15 @@ pub(crate) fn bench(only: Option<&str>) -> Result<()> {
     // With the binaries in the same build: the benchmarks start them, and dependencies are compiled once.
     eprintln_step("cargo build --release");
     run(cargo().args(["build", "--release", "--workspace", "--bins", "--benches"]))?;
+    // The agent as it goes to devices.
+    run(cargo().args(["build", "--profile", "dist", "--package", "aidos-agent", "--bin", "aidos-agent"]))?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     let mut failed = Vec::new();
     for name in chosen {
         eprintln_step(&format!("benchmark {name}"));
         let output = cargo()
             .args(["bench", "--quiet", "--workspace", "--bench", name])
+            .env("AIDOS_AGENT_BINARY", target.join("dist/aidos-agent"))
             .stderr(Stdio::inherit())
             .output()
             .with_context(|| format!("benchmark {name} could not be started"))?;

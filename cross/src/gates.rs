@@ -31,14 +31,6 @@ pub(crate) fn test(tools: &Tools, services: &Services, filter: Option<&str>) -> 
         .env("AIDOS_TEST_PYTHON", &tools.python))
 }
 
-<<<<<<< HEAD
-=======
-/// Runs the benchmarks; they write `docs/benchmarks.md` themselves.
-pub(crate) fn bench() -> Result<()> {
-    run(cargo().args(["build", "--release", "--workspace", "--bins"]))?;
-    run(cargo().args(["bench", "--package", "aidos-tests"]))
-}
-
 /// Lets the test that compares the document write it.
 pub(crate) fn openapi() -> Result<()> {
     run(cargo()
@@ -46,7 +38,6 @@ pub(crate) fn openapi() -> Result<()> {
         .env("AIDOS_UPDATE_OPENAPI", "1"))
 }
 
->>>>>>> i2tests
 fn cargo() -> Command {
     let mut command = Command::new(env!("CARGO"));
     command.current_dir(root());
