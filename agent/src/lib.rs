@@ -15,3 +15,4 @@ pub mod observe;
 pub mod serve;
 pub mod state;
 pub mod twin;
+pub mod update;
