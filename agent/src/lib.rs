@@ -7,6 +7,7 @@ pub mod assembly;
 pub mod clock;
 pub mod commands;
 pub mod config;
+mod fault;
 pub mod identity;
 pub mod infer;
 pub mod link;

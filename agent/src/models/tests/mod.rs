@@ -1,5 +1,6 @@
 //! The reconciler against a real HTTP server, a real store and a runner that only remembers.
 
+mod faults;
 mod world;
 
 use super::*;
