@@ -392,7 +392,7 @@ fn make() -> impl Strategy<Value = Make> {
 fn wanted(version: u64, bytes: u8, deployment: u128) -> DesiredModel {
     let deployment = (deployment > 0).then(|| DeploymentId::from_bytes(deployment.to_be_bytes()));
     let desired = DesiredModel { deployment, ..wish(version, bytes) };
-    if bytes % 2 == 0 { watched(desired) } else { desired }
+    if bytes.is_multiple_of(2) { watched(desired) } else { desired }
 }
 
 proptest! {
