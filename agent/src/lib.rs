@@ -12,6 +12,8 @@ pub mod infer;
 pub mod link;
 pub mod models;
 pub mod observe;
+pub mod selfupdate;
 pub mod serve;
+pub mod settings;
 pub mod state;
 pub mod twin;
