@@ -4,6 +4,7 @@
 mod api;
 mod binaries;
 mod fleet;
+mod launched;
 mod mosquitto;
 mod process;
 mod relay;
@@ -11,6 +12,7 @@ mod relay;
 pub use api::Api;
 pub use binaries::binary;
 pub use fleet::{Agent, Bucket, Fleet, FleetOptions, eventually, free_port};
+pub use launched::Launched;
 pub use mosquitto::Mosquitto;
 pub use process::Process;
 pub use relay::UdpRelay;
