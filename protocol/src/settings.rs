@@ -162,6 +162,11 @@ impl Settings {
         if bytes > MAX_CONFIG_BYTES {
             return Err(SettingsError::Long(bytes));
         }
+        // Lists would be read by position, which nobody who writes one means.
+        let sections = value.as_object().ok_or_else(|| SettingsError::Form("the settings are not sections of fields".into()))?;
+        if let Some((section, _)) = sections.iter().find(|(section, fields)| is_section(section) && !fields.is_object()) {
+            return Err(SettingsError::Form(format!("{section}: invalid type, it is a section of fields")));
+        }
         let unknown = unknown(value);
         let settings: Self = serde_json::from_value(value.clone()).map_err(|error| SettingsError::Form(form(value, &error)))?;
         settings.check()?;
@@ -190,12 +195,16 @@ impl Settings {
     }
 }
 
+fn is_section(name: &str) -> bool {
+    KNOWN.iter().any(|known| known.split_once('.').is_some_and(|(section, _)| section == name))
+}
+
 /// Fields of the two levels that the schema does not have, by path.
 fn unknown(value: &Value) -> Vec<String> {
     let Some(sections) = value.as_object() else { return Vec::new() };
     let mut found = Vec::new();
     for (section, fields) in sections {
-        let known_section = KNOWN.iter().any(|known| known.split_once('.').is_some_and(|(name, _)| name == section));
+        let known_section = is_section(section);
         match fields.as_object() {
             Some(fields) if known_section => {
                 let path = |field: &String| format!("{section}.{field}");
@@ -254,7 +263,8 @@ mod tests {
             (json!({ "update": { "healthy_after_s": 0 } }), "update.healthy_after_s"),
             (json!({ "log": { "level": "" } }), "log.level"),
             (json!({ "storage": 5 }), "invalid type"),
-            (json!([]), "invalid"),
+            (json!({ "storage": [5] }), "storage: invalid type"),
+            (json!([]), "not sections"),
             (json!({ "more": "x".repeat(5_000) }), "the limit is 4096"),
         ] {
             let error = Settings::lenient(&value).unwrap_err().to_string();

@@ -133,7 +133,8 @@ impl Agents {
 
     async fn set(&self, caller: &Caller, device: &DeviceRow, key: &str, value: Value, sent: &mut Sent) -> Result<(), SendError> {
         let edit = Edit::SetConfig { key: key.to_owned(), value };
-        match self.twins.edit(caller, device.id, &[edit], None).await {
+        // Boxed: an edit holds a document, and the loops around this hold it for long.
+        match Box::pin(self.twins.edit(caller, device.id, &[edit], None)).await {
             Ok(_) => sent.0.sent += 1,
             // One full or removed device holds up no other.
             Err(error @ (TwinError::Edit(_) | TwinError::Store(StoreError::NotFound))) => {
