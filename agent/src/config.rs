@@ -4,6 +4,7 @@
 
 use crate::observe::telemetry;
 use crate::state::SpoolLimits;
+use aidos_protocol::settings;
 use etcetera::BaseStrategy as _;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -57,6 +58,8 @@ pub struct Config {
     pub link: Link,
     /// The log.
     pub log: Log,
+    /// The agent's own updates.
+    pub update: Update,
 }
 
 /// The inference API.
@@ -107,6 +110,14 @@ pub struct Log {
     pub json: bool,
 }
 
+/// The agent's own updates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Update {
+    /// Seconds that a new version must be in touch with the control plane before it counts as healthy.
+    pub healthy_after_s: u64,
+}
+
 impl Default for Serve {
     fn default() -> Self {
         Self { address: SocketAddr::from(([127, 0, 0, 1], 7080)), allow_remote_http: false }
@@ -127,6 +138,13 @@ impl Default for Storage {
 impl Default for Log {
     fn default() -> Self {
         Self { level: "info".into(), json: false }
+    }
+}
+
+impl Default for Update {
+    /// Five minutes: what leaks or deadlocks under the everyday load mostly does so by then.
+    fn default() -> Self {
+        Self { healthy_after_s: 300 }
     }
 }
 
@@ -153,14 +171,18 @@ impl Config {
             let (least, most) = telemetry::INTERVAL_S.into_inner();
             return fail("telemetry.interval_s", format!("{}: use {least} to {most} seconds", self.telemetry.interval_s));
         }
-        if !(64 << 10..=16 << 30).contains(&self.telemetry.spool_bytes) {
+        if !settings::SPOOL_BYTES.contains(&self.telemetry.spool_bytes) {
             return fail("telemetry.spool_bytes", format!("{}: use 64 KiB to 16 GiB", self.telemetry.spool_bytes));
         }
-        if !(1..=3_650).contains(&self.telemetry.spool_days) {
+        if !settings::SPOOL_DAYS.contains(&self.telemetry.spool_days) {
             return fail("telemetry.spool_days", format!("{}: use 1 to 3650", self.telemetry.spool_days));
         }
-        if self.storage.max_bytes < 1 << 20 {
+        if self.storage.max_bytes < *settings::STORAGE_BYTES.start() {
             return fail("storage.max_bytes", format!("{}: use at least 1 MiB", self.storage.max_bytes));
+        }
+        if !settings::HEALTHY_AFTER_S.contains(&self.update.healthy_after_s) {
+            let (least, most) = settings::HEALTHY_AFTER_S.into_inner();
+            return fail("update.healthy_after_s", format!("{}: use {least} to {most} seconds", self.update.healthy_after_s));
         }
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log.level) {
             return fail("log.level", format!("`{}`: {error}; use error, warn, info, debug or trace", self.log.level));

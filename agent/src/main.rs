@@ -2,6 +2,7 @@
 
 use aidos_agent::admin::Cli;
 use aidos_agent::observe::Logging;
+use aidos_agent::selfupdate::Launcher;
 use clap::Parser as _;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -25,6 +26,9 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         .install_default()
         .map_err(|_| anyhow::anyhow!("a TLS provider was installed twice"))?;
     let config = cli.config()?;
+    if let Some(launcher) = Launcher::of_environment().filter(|_| cli.is_run()) {
+        launcher.end_with_it();
+    }
     let logging = if cli.is_run() { Logging::start(&config.log.level, config.log.json) } else { Logging::default() };
     // Two workers: one may wait for a disk while the other answers. Few blocking threads, each with a small stack, that go
     // again soon: memory is what an idle agent is measured by.

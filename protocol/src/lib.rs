@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod artifact;
+pub mod elf;
 pub mod enrol;
 pub mod frame;
 pub mod golden;
@@ -15,6 +16,7 @@ pub mod manifest;
 pub mod oip;
 pub mod rollout;
 pub mod selector;
+pub mod settings;
 pub mod syntax;
 pub mod time;
 pub mod twin;

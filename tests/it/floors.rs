@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 /// Each crate and the crates of this workspace that it may use.
 const CRATES: &[(&str, &[&str])] = &[
+    ("launcher", &[]),
     ("protocol", &[]),
     ("optimizer", &["aidos-protocol"]),
-    ("agent", &["aidos-protocol", "aidos-optimizer"]),
+    ("agent", &["aidos-launcher", "aidos-protocol", "aidos-optimizer"]),
     ("control-plane", &["aidos-protocol", "aidos-optimizer"]),
     ("cli", &["aidos-protocol", "aidos-optimizer", "aidos-agent", "aidos-control-plane"]),
 ];
@@ -20,6 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("fleet", &["platform", "tenants"]),
     ("registry", &["platform", "tenants"]),
     ("rollouts", &["platform", "tenants", "fleet", "registry"]),
+    ("agents", &["platform", "tenants", "fleet", "registry"]),
 ];
 
 /// A library, and the only folders or files of the control plane that may name it.

@@ -11,6 +11,7 @@ mod kills;
 mod main_job;
 mod offline;
 mod real_models;
+mod selfupdate;
 mod snapshots;
 mod stories;
 mod tenants;

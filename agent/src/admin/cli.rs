@@ -105,6 +105,9 @@ struct Run {
     /// Allow an inference address beyond loopback, without encryption or login
     #[arg(long)]
     allow_remote_http: bool,
+    /// Seconds in touch with the control plane after which a new version of the agent counts as healthy
+    #[arg(long, env = "AIDOS_AGENT_HEALTHY_AFTER_S", value_name = "SECONDS")]
+    healthy_after: Option<u64>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -168,6 +171,7 @@ impl Cli {
         if let Command::Run(run) = &self.command {
             config.serve.address = run.serve.unwrap_or(config.serve.address);
             config.serve.allow_remote_http |= run.allow_remote_http;
+            config.update.healthy_after_s = run.healthy_after.unwrap_or(config.update.healthy_after_s);
         }
         config.check()
     }
@@ -188,7 +192,9 @@ impl Cli {
         match self.command {
             Command::Run(_) => {
                 let running = assembly::run_with(config, logging, stop).await?;
-                running.join().await?;
+                if running.join().await? == assembly::Ended::Switch {
+                    return Ok(ExitCode::from(aidos_launcher::EXIT_SWITCH));
+                }
             }
             Command::Join(join) => {
                 let options = JoinOptions {

@@ -9,6 +9,7 @@
 
 mod admin;
 mod components;
+mod follow;
 mod offline;
 mod place;
 mod ports;
@@ -25,8 +26,9 @@ use crate::config::Config;
 use crate::identity::{Identity, IdentityError};
 use crate::infer::{self, Models};
 use crate::link::{self, LinkHandle, Ports, Transport};
-use crate::models::{Desired, Reconciler, Setup, Voucher};
+use crate::models::{Reconciler, Setup, Voucher};
 use crate::observe::{self, Gpus, Logging, telemetry};
+use crate::selfupdate::{self, Deed, Launcher, SelfUpdate};
 use crate::serve::{self, ServeContext};
 use crate::state::{ChunkError, Chunks, Inbox, Ledger, LedgerError, Spool};
 use crate::twin::{Replica, Signer, StatusMap};
@@ -35,14 +37,15 @@ use aidos_protocol::DeviceId;
 use aidos_protocol::time::Micros;
 use aidos_protocol::twin::path;
 use components::{Components, Tell};
+use follow::{Layers, follow_intent};
 use place::Place;
 use ports::{Links, Statuses};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -102,12 +105,21 @@ pub struct Running {
     pub serve_addr: SocketAddr,
     /// Which device it is.
     pub device_id: DeviceId,
-    ended: JoinHandle<Result<(), StartError>>,
+    ended: JoinHandle<Result<Ended, StartError>>,
+}
+
+/// Why an agent has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to.
+    Stopped,
+    /// It asks its launcher for the version that it has staged.
+    Switch,
 }
 
 impl Running {
-    /// Waits until the agent has ended, which the token that was passed to [`run`] brings about.
-    pub async fn join(self) -> Result<(), StartError> {
+    /// Waits until the agent has ended, which the token that was passed to [`run`] brings about, or its own update.
+    pub async fn join(self) -> Result<Ended, StartError> {
         self.ended.await.unwrap_or(Err(StartError::Unclean))
     }
 }
@@ -126,6 +138,11 @@ pub async fn run_with(config: Config, logging: Logging, shutdown: CancellationTo
 
 async fn start(config: Config, logging: Logging, shutdown: CancellationToken) -> Result<Running, StartError> {
     let started = clock::now();
+    // The agent's own update ends it, too, but not what it may be embedded in.
+    let shutdown = shutdown.child_token();
+    let (switching, beating) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
+    let still_beating = beating.clone().drop_guard();
+    tokio::spawn(selfupdate::heartbeat(beating));
     let place = Place::take(&config.data_dir)?;
     let ledger = Ledger::open(&config.data_dir)?;
     let boot = ledger.next_boot_id()?;
@@ -133,15 +150,19 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
         Identity::load(&identity_dir(&config.data_dir))?.ok_or_else(|| StartError::NotJoined(config.data_dir.clone()))?;
     let device_id = identity.device_id();
 
+    let statuses = Statuses::new(StatusMap::new(boot));
+    let intent = Replica::open(ledger.clone(), identity.tenant_id(), device_id, signer(&identity), statuses.map())?;
+    let layers = Layers::open(ledger.clone(), config, &intent.view().borrow())?;
+    let config = layers.config();
+
     let store = Chunks::open(&config.data_dir, ledger.clone(), config.storage.max_bytes)?;
     let models = Models::new(infer::Settings::default());
-    let statuses = Statuses::new(StatusMap::new(boot));
     let (links, link_control) = Links::new(identity.clone());
     let reconciler = Reconciler::new(
         Arc::new(models.clone()),
         Arc::new(links.clone()),
         Arc::new(statuses.clone()),
-        store,
+        store.clone(),
         Journal::open(ledger.clone())?,
         Setup { voucher: Some(voucher(&identity, boot)), ..Setup::default() },
     );
@@ -151,7 +172,6 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
     let listener = TcpListener::bind(address).await.map_err(io_at(address))?;
     let serve_addr = listener.local_addr().map_err(io_at(address))?;
     let spool = Spool::open(ledger.clone(), config.spool_limits())?;
-    let intent = Replica::open(ledger.clone(), identity.tenant_id(), device_id, signer(&identity), statuses.map())?;
 
     let tell: Tell = {
         let statuses = statuses.clone();
@@ -169,12 +189,15 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
     };
     let serve_task = tokio::spawn(serve::run(listener, serve::router(models.clone(), context), serving.clone()));
     place.announce(serve_addr)?;
+    selfupdate::ready();
 
     let gpus = Gpus::find();
     statuses.set(path::INVENTORY, &observe::collect(&config.data_dir, &gpus, &["tract"]));
     statuses.set(path::AGENT_VERSION, &env!("CARGO_PKG_VERSION"));
     drop(gpus);
-    let (desired, interval) = follow_intent(&intent, &config, &logging, intake.clone());
+    let constrained = config.link.constrained;
+    let wanted = follow_intent(&intent, layers, &logging, statuses.clone(), intake.clone());
+    let (desired, interval) = (wanted.models.clone(), wanted.interval.clone());
 
     let telemetry = {
         let (spool, models, dir) = (spool.clone(), models.clone(), config.data_dir.clone());
@@ -193,6 +216,37 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
             let (reconciler, desired) = (reconciler.clone(), desired.clone());
             async move {
                 reconciler.run(desired, stop).await;
+                Ok(())
+            }
+        })
+    };
+
+    let updating = {
+        let switch: Arc<dyn Fn() + Send + Sync> = {
+            let (shutdown, switching) = (shutdown.clone(), Arc::clone(&switching));
+            Arc::new(move || {
+                switching.store(true, Ordering::SeqCst);
+                shutdown.cancel();
+            })
+        };
+        let (links, statuses) = (links.clone(), statuses.clone());
+        components.supervise("release", intake.clone(), move |stop| {
+            let (online, told) = (links.clone(), statuses.clone());
+            let deed = Deed {
+                launcher: Launcher::of_environment(),
+                source: Arc::new(links.clone()),
+                store: store.clone(),
+                online: Arc::new(move || online.handle().state().borrow().transport.is_some()),
+                healthy_after_s: wanted.healthy_after_s.clone(),
+                // The agent has no clock of its own zone yet; a release with a window waits.
+                minute: Arc::new(|| None),
+                now: links.plane_clock(),
+                report: Arc::new(move |status| told.set(path::AGENT_RELEASE, status)),
+                switch: Arc::clone(&switch),
+            };
+            let release = wanted.release.clone();
+            async move {
+                Box::pin(SelfUpdate::new(deed).run(release, stop)).await;
                 Ok(())
             }
         })
@@ -228,15 +282,14 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
     let (admin_stop, admin_dir) = (intake.clone(), config.data_dir.clone());
     let admin_task = tokio::spawn(async move { socket::serve(admin_socket, &admin_dir, desk, admin_stop).await });
 
-    let linking_task =
-        link_component(&components, links.clone(), link_control, ports, statuses, config.link.constrained, linking.clone());
+    let linking_task = link_component(&components, links.clone(), link_control, ports, statuses, constrained, linking.clone());
     tracing::info!(device = %device_id, serve = %serve_addr, "the agent runs");
 
     let ended = tokio::spawn(async move {
         shutdown.cancelled().await;
         tracing::info!("stopping");
         intake.cancel();
-        let _ = tokio::time::timeout(LAST_WORDS, async { tokio::join!(telemetry, reconciling, admin_task) }).await;
+        let _ = tokio::time::timeout(LAST_WORDS, async { tokio::join!(telemetry, reconciling, updating, admin_task) }).await;
         serving.cancel();
         let served = serve_task.await;
         linking.cancel();
@@ -244,8 +297,10 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
         spool.close().await?;
         ledger.fold_log()?;
         place.leave();
+        drop(still_beating);
         match served {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) if switching.load(Ordering::SeqCst) => Ok(Ended::Switch),
+            Ok(Ok(())) => Ok(Ended::Stopped),
             _ => Err(StartError::Unclean),
         }
     });
@@ -254,53 +309,6 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
 
 fn io_at(address: SocketAddr) -> impl Fn(std::io::Error) -> StartError {
     move |source| StartError::Listen { address, source }
-}
-
-/// What the reconciler and telemetry read of intent, kept up to date.
-fn follow_intent(
-    intent: &Replica,
-    config: &Config,
-    logging: &Logging,
-    stop: CancellationToken,
-) -> (watch::Receiver<Desired>, watch::Receiver<u64>) {
-    let default = config.telemetry.interval_s;
-    let level = config.log.level.clone();
-    let mut views = intent.view();
-    let view = views.borrow_and_update().clone();
-    let (desired, desired_read) = watch::channel(Arc::new(view.models.clone()));
-    let (interval, interval_read) = watch::channel(ports::interval(&view, default));
-    let set_level = Arc::clone(&logging.set_level);
-    tokio::spawn(async move {
-        let mut present_level = level.clone();
-        loop {
-            let view = views.borrow_and_update().clone();
-            desired.send_if_modified(|desired| {
-                let news = **desired != view.models;
-                if news {
-                    *desired = Arc::new(view.models.clone());
-                }
-                news
-            });
-            let seconds = ports::interval(&view, default);
-            interval.send_if_modified(|interval| std::mem::replace(interval, seconds) != seconds);
-            let wanted = view.config.get("log.level").and_then(|value| value.as_str()).unwrap_or(&level).to_owned();
-            if wanted != present_level {
-                match set_level(&wanted) {
-                    Ok(()) => tracing::info!(level = wanted, "the log's level follows intent"),
-                    Err(error) => tracing::warn!(%error, "the log's level in intent cannot be used"),
-                }
-                present_level = wanted;
-            }
-            for path in &view.unreadable {
-                tracing::warn!(path, "intent holds a value that this version cannot read; update the agent");
-            }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                changed = views.changed() => if changed.is_err() { return },
-            }
-        }
-    });
-    (desired_read, interval_read)
 }
 
 /// The link as a component: each run has its own channel, so that it can be started again.

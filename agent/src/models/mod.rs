@@ -42,6 +42,16 @@ const GRACE: Duration = Duration::from_secs(5);
 /// What intent asks for: models by name.
 pub type Desired = Arc<BTreeMap<ModelName, DesiredModel>>;
 
+/// Brings an artifact that is no model into the store and returns its file.
+pub(crate) async fn fetch_artifact(
+    source: &dyn Source,
+    store: &Chunks,
+    digest: Digest,
+    size: Option<u64>,
+) -> Result<std::path::PathBuf, FetchError> {
+    fetch::fetch(source, store, digest, size).await
+}
+
 /// Where the status of models goes.
 pub trait Report: Send + Sync + 'static {
     /// The status of a model has changed; `None`: there is no such model any more.

@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Seconds between two samples, unless intent says otherwise (`telemetry.interval_s`).
 pub const DEFAULT_INTERVAL_S: u64 = 10;
-/// What intent may ask for: more than once a second wears the battery, less than hourly tells nothing.
-pub const INTERVAL_S: std::ops::RangeInclusive<u64> = 1..=3_600;
+/// What intent may ask for.
+pub use aidos_protocol::settings::INTERVAL_S;
 
 /// Further metrics, asked at each sample: those of the models.
 pub type Extra = Arc<dyn Fn() -> Vec<(String, f64)> + Send + Sync>;

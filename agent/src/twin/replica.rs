@@ -36,7 +36,7 @@ pub enum TwinError {
     #[error(transparent)]
     Apply(#[from] ApplyError),
     /// It touches what only the control plane writes.
-    #[error("{0} are set by deployments; use `aidos deploy` on the control plane")]
+    #[error("{0} are set by the control plane only; use `aidos` there")]
     NotHere(&'static str),
     /// Too many edits wait.
     #[error("{MAX_PENDING} edits wait for the control plane already; connect the device first")]
@@ -127,8 +127,8 @@ impl Replica {
         }
         let inner = &self.0;
         let authority = Authority::Site(inner.device);
-        if let Some(edit) = edits.iter().find(|edit| !authority.may_write(edit.room())) {
-            return Err(TwinError::NotHere(edit.room().name()));
+        if let Some(edit) = edits.iter().find(|edit| !authority.may_make(edit)) {
+            return Err(TwinError::NotHere(if edit.is_reserved() { "`agent.` settings" } else { edit.room().name() }));
         }
         let mut state = inner.state.lock().await;
         if state.pending.len() >= MAX_PENDING {

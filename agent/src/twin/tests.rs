@@ -148,7 +148,10 @@ async fn models_are_not_edited_here_and_bad_edits_leave_nothing() {
     let (replica, _) = open(dir.path());
     let remove = Edit::RemoveModel { name: "digits".parse().unwrap() };
     let error = replica.edit("alice", &[remove], NOW).await.unwrap_err().to_string();
-    assert!(error.contains("models are set by deployments"), "{error}");
+    assert!(error.contains("models are set by the control plane"), "{error}");
+    let release = Edit::RemoveConfig { key: "agent.release".into() };
+    let error = replica.edit("alice", &[release], NOW).await.unwrap_err().to_string();
+    assert!(error.contains("`agent.` settings are set by the control plane"), "{error}");
     assert!(replica.edit("a:b", &[label("a", "1")], NOW).await.is_err());
     assert!(replica.edit("alice", &[label("a b", "1")], NOW).await.is_err());
     assert!(replica.pending().await.is_empty());

@@ -1,6 +1,8 @@
 //! One file per noun. Each command: read what was typed, one or two requests, print.
 
 mod activity;
+mod agent;
+mod config;
 mod context;
 mod deploy;
 mod device;
@@ -43,6 +45,12 @@ pub(crate) enum Command {
     /// Devices
     #[command(subcommand, visible_alias = "devices")]
     Device(device::Device),
+    /// The agents themselves: their versions
+    #[command(subcommand, visible_alias = "agents")]
+    Agent(agent::Agent),
+    /// Settings of agents
+    #[command(subcommand)]
+    Config(config::Config),
     /// Join tokens
     #[command(subcommand, visible_alias = "tokens")]
     Token(token::Token),
@@ -77,6 +85,8 @@ pub async fn run(args: Args, logging: Logging) -> Result<(), CliError> {
         Command::Deploy(command) => command.run(global).await,
         Command::Deployment(command) => command.run(global).await,
         Command::Device(command) => command.run(global).await,
+        Command::Agent(command) => command.run(global).await,
+        Command::Config(command) => command.run(global).await,
         Command::Token(command) => command.run(global).await,
         Command::Key(command) => command.run(global).await,
         Command::Tenant(command) => command.run(global).await,

@@ -105,7 +105,8 @@ impl Up {
         };
         plane_stop.cancel();
         plane.join().await;
-        result
+        // An agent in this process has no launcher, so it ends only as it is told to.
+        result.map(drop)
     }
 
     fn settings(self, data_dir: &Path) -> Settings {

@@ -5,7 +5,7 @@ use crate::config::{ApiSecurity, Config};
 use crate::fleet;
 use crate::platform::http::{ApiError, layered, openapi};
 use crate::platform::pki::{Pki, provider};
-use crate::{registry, rollouts, tenants};
+use crate::{agents, registry, rollouts, tenants};
 use anyhow::Context as _;
 use axum::Router;
 use axum::middleware;
@@ -36,7 +36,8 @@ pub(super) fn endpoints(rooms: &Rooms) -> OpenApiRouter {
         .merge(tenants::router(tenants.clone(), activity, ground.events.clone(), ground.metrics.clone()))
         .merge(fleet::join_router(tenants.clone(), tokens, enrolment, renewal))
         .merge(fleet::router(fleet_state))
-        .merge(registry::router(rooms.models.clone(), rooms.artifacts.clone(), tenants.clone()))
+        .merge(registry::router(rooms.models.clone(), rooms.artifacts.clone(), rooms.releases.clone(), tenants.clone()))
+        .merge(agents::router(rooms.agents.clone(), tenants.clone()))
         .merge(rollouts::router(rooms.deployments.clone(), tenants))
 }
 

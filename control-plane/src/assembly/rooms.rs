@@ -2,6 +2,7 @@
 
 use super::endpoints::Endpoints;
 use super::ports::{FleetOfRollouts, Grants};
+use crate::agents::Agents;
 use crate::fleet::{
     Commands, Devices, Enrolment, Live, Renewal, Retention, SessionPorts, SessionSettings, Sessions, Telemetry, Tokens, Twins,
     announce_twins,
@@ -13,7 +14,7 @@ use crate::platform::metrics::Metrics;
 use crate::platform::objects::Objects;
 use crate::platform::pki::Pki;
 use crate::platform::tasks::Tasks;
-use crate::registry::{Artifacts, Models};
+use crate::registry::{Artifacts, Models, Releases};
 use crate::rollouts::{Deployments, Reconciler};
 use crate::tenants::{Activity, Idempotency, Tenants};
 use aidos_protocol::frame;
@@ -57,6 +58,8 @@ pub(super) struct Rooms {
     pub(super) sessions: Sessions,
     pub(super) artifacts: Artifacts,
     pub(super) models: Models,
+    pub(super) releases: Releases,
+    pub(super) agents: Agents,
     pub(super) deployments: Deployments,
 }
 
@@ -85,6 +88,8 @@ impl Rooms {
         let artifacts =
             Artifacts::open(db.clone(), objects, activity.clone(), clock.clone(), &ground.staging, &public.api_url).await?;
         let models = Models::new(db.clone(), artifacts.clone(), activity.clone(), events.clone(), clock.clone());
+        let releases = Releases::new(db.clone(), artifacts.clone(), activity.clone(), events.clone(), clock.clone());
+        let agents = Agents::new(db.clone(), clock.clone(), activity.clone(), devices.clone(), twins.clone(), releases.clone());
         let fleet = Arc::new(FleetOfRollouts { devices: devices.clone(), twins: twins.clone(), live: live.clone() });
         let deployments = Deployments::new(db, models.clone(), fleet, activity.clone(), events, clock.clone());
 
@@ -115,6 +120,8 @@ impl Rooms {
             sessions,
             artifacts,
             models,
+            releases,
+            agents,
             deployments,
         })
     }

@@ -1,4 +1,4 @@
-//! The registry: artifacts, models, versions, aliases.
+//! The registry: artifacts, models, versions, aliases, releases of the agent.
 //!
 //! Bytes are named by their digest and belong to the tenant that uploaded them; what is registered never changes. This room
 //! must never know of devices or deployments: who needs a version says so with a hold.
@@ -10,6 +10,7 @@ mod grants;
 mod inspect;
 mod models;
 mod range;
+mod releases;
 mod staging;
 mod store;
 #[cfg(test)]
@@ -21,4 +22,5 @@ pub(crate) use api::router;
 pub(crate) use artifacts::Artifacts;
 pub(crate) use error::RegistryError;
 pub(crate) use models::Models;
+pub(crate) use releases::Releases;
 pub(crate) use versions::ModelVersion;

@@ -10,6 +10,7 @@ pub mod keys;
 pub mod models;
 pub mod page;
 pub mod problem;
+pub mod releases;
 pub mod telemetry;
 pub mod tenants;
 pub mod tokens;

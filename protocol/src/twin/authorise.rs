@@ -6,7 +6,7 @@
 //! author saw at that same key. The change's own numbers have to be those of an honest writer, since automerge takes them on trust.
 
 use super::edit::{Edit, Room};
-use super::{Author, Intent};
+use super::{Author, Intent, release};
 use crate::DeviceId;
 use automerge::legacy::{Key, ObjectId, OpId, OpType};
 use automerge::{Change, ChangeHash, ObjId, ReadDoc as _, ScalarValue};
@@ -24,7 +24,12 @@ pub enum Authority {
 }
 
 impl Authority {
-    /// Whether it may write to `room`.
+    /// Whether it may make `edit`.
+    pub fn may_make(&self, edit: &Edit) -> bool {
+        self.may_write(edit.room()) && !edit.is_reserved()
+    }
+
+    /// Whether it may write to `room`, reserved keys apart.
     pub fn may_write(&self, room: Room) -> bool {
         match self {
             Self::Site(_) => matches!(room, Room::Labels | Room::Notes | Room::Config),
@@ -79,6 +84,10 @@ fn judge(intent: &Intent, change: &Change, authority: &Authority) -> Result<(Str
         let Key::Map(key) = &operation.key else {
             return Err(format!("it treats {room} as a list"));
         };
+        // Whether the write would show or lose as a conflict is no matter: a value that loses comes back when another goes.
+        if release::is_reserved(room, key) {
+            return Err(format!("{room}/{} is set by the control plane, never at a site", short(key)));
+        }
         let text = match &operation.action {
             OpType::Put(ScalarValue::Str(text)) => Some(text.as_str()),
             OpType::Delete => None,

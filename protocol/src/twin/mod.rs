@@ -17,6 +17,7 @@ mod epoch;
 pub mod health;
 mod intent;
 pub mod path;
+pub mod release;
 mod report;
 pub mod sign;
 mod status;
@@ -29,6 +30,10 @@ pub use edit::{DesiredModel, Edit, EditError, MAX_EDITS, Room};
 pub use epoch::Replay;
 pub use health::{Health, HealthReport, Measures, SelfTestReport, SignedHealth};
 pub use intent::{ApplyError, ChangeHash, FIRST_EPOCH, Intent, IntentError, MAX_CONTENT_BYTES, SiteChange};
-pub use report::{ComponentState, ComponentStatus, IntentStatus, LinkStatus, ModelState, ModelStatus};
+pub use release::{AGENT_CONFIG, AGENT_RELEASE, DesiredRelease, ReleaseError};
+pub use report::{
+    ComponentState, ComponentStatus, IntentStatus, LinkStatus, ModelState, ModelStatus, ReleaseState, ReleaseStatus,
+    SettingsState, SettingsStatus,
+};
 pub use status::{MAX_PATH_BYTES, MAX_STATUS_BYTES, Status, StatusError, StatusMirror, Verdict, check_delta, judge};
 pub use view::{Conflict, IntentView, LosingValue};

@@ -4,6 +4,10 @@
 pub const INVENTORY: &str = "inventory";
 /// The agent's version, a string.
 pub const AGENT_VERSION: &str = "agent/version";
+/// [`super::ReleaseStatus`]: where the agent's own update stands.
+pub const AGENT_RELEASE: &str = "agent/release";
+/// [`super::SettingsStatus`]: which settings of the control plane hold.
+pub const AGENT_CONFIG: &str = "agent/config";
 /// [`super::LinkStatus`]: which transport, since when, why not the other.
 pub const LINK: &str = "link";
 /// Prefix of `models/<name>`: [`super::ModelStatus`].

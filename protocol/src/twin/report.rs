@@ -114,6 +114,99 @@ pub struct ComponentStatus {
     pub error: String,
 }
 
+/// Where the agent's own update stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReleaseState {
+    /// Nothing else is wanted than what runs.
+    #[default]
+    Current,
+    /// Not begun; `error` says what it waits for.
+    Waiting,
+    /// The binary is being fetched.
+    Downloading,
+    /// It is being written to disk and asked for its version.
+    Staging,
+    /// The agent ends, so that the launcher starts the new one.
+    Switching,
+    /// The new version runs and has not proved itself yet.
+    Trial,
+    /// The desired version runs and has proved itself.
+    Ready,
+    /// The desired version could not be started or may not be; `error` says why.
+    Failed,
+    /// The desired version was started and given up; `error` says why, the version before runs again.
+    RolledBack,
+}
+
+/// Status of the agent's own version, at `agent/release`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ReleaseStatus {
+    /// The version that intent asks for; absent when it asks for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired: Option<String>,
+    /// The version that runs.
+    #[serde(default)]
+    pub active: String,
+    /// Its counter; 0 for the one that was installed with the launcher.
+    #[serde(default)]
+    pub active_counter: u64,
+    /// The proven version that is kept beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<String>,
+    /// No release with a lower counter is started on this device.
+    #[serde(default)]
+    pub floor: u64,
+    /// Where the desired version stands.
+    #[serde(default)]
+    pub state: ReleaseState,
+    /// Why it failed, went back or waits; empty otherwise.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub error: String,
+    /// What asked for the desired version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<DeploymentId>,
+    /// Since when it is in `state`.
+    #[serde(default)]
+    pub since_us: Micros,
+}
+
+/// Where the settings of the control plane stand on a device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SettingsState {
+    /// There are none: the device's own file holds.
+    #[default]
+    None,
+    /// They hold, but for those in `at_restart`.
+    Applied,
+    /// They are not valid here; `error` says why, and those before go on.
+    Rejected,
+}
+
+/// Status of the settings, at `agent/config`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct SettingsStatus {
+    /// The version that intent asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired_version: Option<u64>,
+    /// The version that holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// Where the desired version stands.
+    #[serde(default)]
+    pub state: SettingsState,
+    /// Why it was rejected; empty otherwise.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub error: String,
+    /// Settings that this agent does not know and has passed over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignored: Vec<String>,
+    /// Settings that take effect when the agent starts next.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub at_restart: Vec<String>,
+}
+
 /// What of intent the device has applied, at `intent`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct IntentStatus {

@@ -78,6 +78,13 @@ fn operations() -> Vec<(&'static str, Role, Option<Value>)> {
         ("DELETE /api/v1/uploads/{id}", Operator, None),
         ("GET /api/v1/artifacts/{digest}", Viewer, None),
         ("GET /api/v1/artifacts/{digest}/content", Viewer, None),
+        ("GET /api/v1/agent-releases", Viewer, None),
+        ("POST /api/v1/agent-releases", Operator, Some(json!({ "version": "2", "arch": "x86_64", "digest": digest }))),
+        ("POST /api/v1/agent-releases/{version}/deploy", Operator, Some(json!({ "selector": "site=lab" }))),
+        ("GET /api/v1/agent-settings", Viewer, None),
+        ("POST /api/v1/agent-settings", Operator, Some(json!({ "settings": { "log": { "level": "debug" } } }))),
+        ("GET /api/v1/agent-settings/{version}", Viewer, None),
+        ("POST /api/v1/agent-settings/{version}/apply", Operator, Some(json!({ "selector": "site=lab" }))),
         ("GET /api/v1/deployments", Viewer, None),
         ("POST /api/v1/deployments", Operator, Some(json!({ "model": "digits@1", "selector": "site=lab" }))),
         ("GET /api/v1/deployments/{id}", Viewer, None),
@@ -198,7 +205,7 @@ async fn another_tenants_owner_finds_nothing_and_changes_nothing() {
             assert_eq!(plane.send(&method, &path, &plane.owner, None).await.0, 200, "{operation}");
         }
     }
-    for list in ["devices", "models", "deployments", "tokens"] {
+    for list in ["devices", "models", "deployments", "tokens", "agent-releases", "agent-settings"] {
         let (_, listed) = plane.send("GET", &format!("/api/v1/{list}"), &stranger, None).await;
         assert_eq!(listed["items"].as_array().unwrap().len(), 0, "{list}");
     }

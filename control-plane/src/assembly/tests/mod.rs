@@ -1,5 +1,6 @@
 //! The whole control plane in one process.
 
+mod agents;
 mod authorisation;
 mod document;
 mod plane;

@@ -126,6 +126,9 @@ impl Plane {
         let alias = Some(json!({ "version": 1 }));
         let (status, _) = self.send("PUT", "/api/v1/models/digits/aliases/champion", key, alias.as_ref()).await;
         assert_eq!(status, 204);
+        let release = json!({ "version": "1", "arch": "x86_64", "digest": digest });
+        self.made("/api/v1/agent-releases", key, release).await;
+        self.made("/api/v1/agent-settings", key, json!({ "settings": {} })).await;
         let deployment = self.made("/api/v1/deployments", key, json!({ "model": "digits@1", "selector": "site=lab" })).await;
         let open = json!({ "digest": Digest::of(b"later"), "size": 5 });
         let upload = self.made("/api/v1/uploads", key, open).await;

@@ -9,7 +9,8 @@ use crate::tenants::{Caller, Operator, Viewer};
 use aidos_protocol::DeviceId;
 use aidos_protocol::api::Problem;
 use aidos_protocol::api::devices::{Config, TwinView};
-use aidos_protocol::twin::{Edit, EditError, IntentError};
+use aidos_protocol::twin::release::is_reserved;
+use aidos_protocol::twin::{Edit, EditError, IntentError, Room};
 use axum::extract::State;
 use serde_json::Value;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -76,10 +77,12 @@ async fn put_config(
     devices.get(caller.tenant, device).await.map_err(of_device(device))?;
     let intent = twins.intent(caller.tenant, device).await?;
     if_match.check(&ETag::revision(intent.revision))?;
-    let gone = intent.view.config.keys().filter(|key| !wanted.contains_key(*key));
+    // What is reserved is left as it is: it was not set here.
+    let gone = intent.view.config.keys().filter(|key| !wanted.contains_key(*key) && !is_reserved(Room::Config, key));
     let mut edits: Vec<Edit> = gone.map(|key| Edit::RemoveConfig { key: key.clone() }).collect();
     let set = wanted.into_iter().filter(|(key, value)| intent.view.config.get(key) != Some(value));
     edits.extend(set.map(|(key, value)| Edit::SetConfig { key, value }));
+    not_reserved(&edits)?;
     // What is removed was looked up above: nothing may have come between.
     write(&twins, &caller, device, &edits, Some(intent.revision)).await?;
     current(&caller, &devices, &twins, device).await
@@ -106,8 +109,18 @@ async fn patch_config(
         value => Edit::SetConfig { key, value },
     };
     let edits: Vec<Edit> = patch.into_iter().map(edit).collect();
+    not_reserved(&edits)?;
     write(&twins, &caller, device, &edits, if_match.is_given().then_some(intent.revision)).await?;
     current(&caller, &devices, &twins, device).await
+}
+
+/// Refuses settings that have a way of their own, on which they are checked and recorded.
+fn not_reserved(edits: &[Edit]) -> Result<(), ApiError> {
+    match edits.iter().find(|edit| edit.is_reserved()) {
+        None => Ok(()),
+        Some(edit) => Err(ApiError::invalid("config", format!("`{}` cannot be set so: its name is reserved", edit.key()))
+            .hint("use `aidos agent release deploy` for the agent's version and `aidos config push` for its settings")),
+    }
 }
 
 /// Writes `edits` as one change by the caller; nothing when there are none.

@@ -4,11 +4,12 @@ mod artifacts;
 mod content;
 mod models;
 mod problems;
+mod releases;
 mod uploads;
 mod versions;
 mod views;
 
-use super::{Artifacts, Models};
+use super::{Artifacts, Models, Releases};
 use crate::tenants::Tenants;
 use axum::extract::FromRef;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -18,13 +19,14 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 struct ApiState {
     models: Models,
     artifacts: Artifacts,
+    releases: Releases,
     tenants: Tenants,
     chunks: uploads::Chunks,
 }
 
 /// The registry's endpoints.
-pub(crate) fn router(models: Models, artifacts: Artifacts, tenants: Tenants) -> OpenApiRouter {
-    let state = ApiState { models, artifacts, tenants, chunks: uploads::Chunks::new() };
+pub(crate) fn router(models: Models, artifacts: Artifacts, releases: Releases, tenants: Tenants) -> OpenApiRouter {
+    let state = ApiState { models, artifacts, releases, tenants, chunks: uploads::Chunks::new() };
     OpenApiRouter::new()
         .routes(routes!(uploads::begin))
         .routes(routes!(uploads::show, uploads::append, uploads::cancel))
@@ -37,5 +39,6 @@ pub(crate) fn router(models: Models, artifacts: Artifacts, tenants: Tenants) -> 
         .routes(routes!(models::put_alias, models::delete_alias))
         .routes(routes!(versions::list, versions::register))
         .routes(routes!(versions::show))
+        .routes(routes!(releases::list, releases::create))
         .with_state(state)
 }

@@ -1,10 +1,12 @@
 //! Rows as views.
 
 use crate::registry::models::ModelRow;
+use crate::registry::releases::ReleaseRow;
 use crate::registry::store::artifacts::{ArtifactRow, UploadRow};
 use crate::registry::versions::ModelVersion;
 use aidos_protocol::api::artifacts::{ArtifactView, UploadView};
 use aidos_protocol::api::models::{ModelVersionView, ModelView};
+use aidos_protocol::api::releases::ReleaseView;
 use std::collections::BTreeMap;
 
 pub(super) fn artifact(row: ArtifactRow) -> ArtifactView {
@@ -37,6 +39,19 @@ pub(super) fn model(row: ModelRow, aliases: BTreeMap<String, u64>) -> ModelView 
         revision: row.revision,
         created_at: row.created,
         updated_at: row.updated,
+    }
+}
+
+pub(super) fn release(row: ReleaseRow) -> ReleaseView {
+    ReleaseView {
+        version: row.version,
+        arch: row.arch,
+        digest: row.digest,
+        size: row.size,
+        counter: row.counter,
+        raises_floor: row.raises_floor,
+        created_at: row.created,
+        created_by: row.created_by,
     }
 }
 

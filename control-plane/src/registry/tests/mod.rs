@@ -2,9 +2,10 @@
 
 mod http;
 mod models;
+mod releases;
 mod uploads;
 
-use super::{Artifacts, Models};
+use super::{Artifacts, Models, Releases};
 use crate::platform::clock::Clock;
 use crate::platform::db::Db;
 use crate::platform::http::Events;
@@ -29,6 +30,7 @@ pub(crate) struct Registry {
     pub(crate) clock: Clock,
     pub(crate) artifacts: Artifacts,
     pub(crate) models: Models,
+    pub(crate) releases: Releases,
     pub(crate) alice: Caller,
     /// Of another tenant.
     pub(crate) mallory: Caller,
@@ -47,11 +49,18 @@ impl Registry {
             Events::new(clock.clone(), CancellationToken::new()),
             clock.clone(),
         );
+        let releases = Releases::new(
+            db.clone(),
+            artifacts.clone(),
+            Activity::new(db.clone(), clock.clone()),
+            Events::new(clock.clone(), CancellationToken::new()),
+            clock.clone(),
+        );
         let [alice, mallory] = [1, 2].map(|n| Caller::system(TenantId::new(n)));
         for caller in [&alice, &mallory] {
             tenant(&db, caller.tenant).await;
         }
-        Self { db, clock, artifacts, models, alice, mallory, folder }
+        Self { db, clock, artifacts, models, releases, alice, mallory, folder }
     }
 
     /// Uploads `bytes` in one go.

@@ -206,6 +206,47 @@ fn a_write_hidden_as_a_losing_conflict_is_refused_too() {
 }
 
 #[test]
+fn a_site_may_not_write_the_control_planes_own_settings_whether_the_write_shows_or_not() {
+    use automerge::legacy::Key;
+    let mut plane = Intent::genesis(1);
+    let set = |key: &str, version: u64| Edit::SetConfig { key: key.into(), value: serde_json::json!({ "version": version }) };
+    for key in [super::super::AGENT_RELEASE, super::super::AGENT_CONFIG, "agent.of-the-future"] {
+        let (bytes, _) = site_edit(&plane, &site("mallory"), &[set(key, 666)]);
+        assert!(refusal(&plane, &bytes).contains("set by the control plane"), "{key}");
+    }
+    // Hidden among honest edits, or behind an honest one's key.
+    let (bytes, _) = site_edit(&plane, &site("mallory"), &[label("a", "1"), set("agent.release", 666)]);
+    assert!(refusal(&plane, &bytes).contains("config/agent.release"));
+    let bytes = forged(&plane, &[set("log.level", 1)], |c| c.operations[0].key = Key::Map("agent.config".into()));
+    assert!(refusal(&plane, &bytes).contains("config/agent.config"));
+
+    // As a conflict that loses: it would win when the plane removes its own.
+    let (bytes, replica) = site_edit(&plane, &site("mallory"), &[set("agent.release", 666)]);
+    for version in 1..4 {
+        plane.edit(&key(1), &[set("agent.release", version)], NOW).unwrap();
+    }
+    let mut merged = plane.clone();
+    merged.doc.merge(&mut replica.doc.clone()).unwrap();
+    assert_eq!(merged.view().config["agent.release"]["version"], 3);
+    assert!(refusal(&plane, &bytes).contains("set by the control plane"));
+
+    // Removing it is writing it, by name or by naming its value as what another key's write supersedes.
+    let (bytes, _) = site_edit(&plane, &site("mallory"), &[Edit::RemoveConfig { key: "agent.release".into() }]);
+    assert!(refusal(&plane, &bytes).contains("set by the control plane"));
+    let theirs = {
+        let (_, id) = plane.doc.get(plane.object(Room::Config), "agent.release").unwrap().unwrap();
+        let ObjId::Id(counter, actor, _) = id else { panic!() };
+        automerge::legacy::OpId(counter, actor)
+    };
+    let bytes = forged(&plane, &[set("log.level", 1)], |c| c.operations[0].pred = vec![theirs].into());
+    assert!(refusal(&plane, &bytes).contains("would remove a value elsewhere"));
+
+    // Settings of other names stay the site's.
+    let (bytes, _) = site_edit(&plane, &site("alice"), &[set("agentx", 1), set("telemetry.interval_s", 5)]);
+    plane.apply_site(plane.authorise(&bytes, &authority()).unwrap()).unwrap();
+}
+
+#[test]
 fn a_site_cannot_fill_a_document_beyond_its_limits() {
     let mut plane = Intent::genesis(1);
     let full: Vec<_> = (0..64).map(|n| label(&format!("k{n}"), "v")).collect();

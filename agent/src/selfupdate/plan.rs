@@ -1,0 +1,114 @@
+//! What to do about the desired release, from what is known. Pure.
+
+use aidos_launcher::{Release, State, Verdict};
+use aidos_protocol::time::Micros;
+use aidos_protocol::twin::{DesiredRelease, ReleaseState, ReleaseStatus};
+
+/// What is known.
+#[derive(Debug, Clone)]
+pub struct Standing<'a> {
+    /// The launcher's state; `Err`: why there is none.
+    pub launcher: Result<&'a State, String>,
+    /// Whether this process was started on trial.
+    pub on_trial: bool,
+    /// The version that is compiled in.
+    pub own_version: &'a str,
+    /// What this process runs on.
+    pub arch: &'a str,
+    /// Minute of the local week, where it is known.
+    pub minute: Option<u32>,
+    /// Now, by the control plane's clock as far as it is known.
+    pub now: Micros,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Nothing until something changes.
+    Rest,
+    /// Nothing yet; look again soon.
+    Wait,
+    /// See whether this version, which is on trial, is healthy.
+    Prove,
+    /// Bring it and hand over.
+    Update,
+}
+
+/// The step, and the status that goes with it. `desired`: `Err` for one that cannot be read.
+pub fn plan(desired: Option<&Result<DesiredRelease, String>>, standing: &Standing<'_>) -> (Step, ReleaseStatus) {
+    let mut status = ReleaseStatus { active: standing.own_version.to_owned(), ..ReleaseStatus::default() };
+    if let Some(Ok(desired)) = desired {
+        status.desired = Some(desired.version.clone());
+        status.deployment = desired.deployment;
+    }
+    let told = |status: ReleaseStatus, step, state, error: String| (step, ReleaseStatus { state, error, ..status });
+    let state = match &standing.launcher {
+        Ok(state) => *state,
+        Err(_) if desired.is_none() => return (Step::Rest, status),
+        Err(why) => return told(status, Step::Rest, ReleaseState::Failed, why.clone()),
+    };
+    // One that has proved itself is the good one, although this process was started on trial.
+    let on_trial = standing.on_trial && state.trial.is_some();
+    let named = |release: &Release| match release.version.as_str() {
+        "" if on_trial => "installed".to_owned(),
+        "" => standing.own_version.to_owned(),
+        version => version.to_owned(),
+    };
+    let running = if on_trial { state.held(state.good.other()).map(|held| &held.release) } else { state.good_release() };
+    if let Some(release) = running {
+        (status.active, status.active_counter) = (named(release), release.counter);
+    }
+    let before = if on_trial { state.good_release() } else { state.previous() };
+    status.previous = before.map(|release| if release.version.is_empty() { "installed".to_owned() } else { named(release) });
+    status.floor = state.floor;
+    if on_trial {
+        return told(status, Step::Prove, ReleaseState::Trial, String::new());
+    }
+    let desired = match desired {
+        None => return (Step::Rest, status),
+        Some(Err(why)) => return told(status, Step::Rest, ReleaseState::Failed, why.clone()),
+        Some(Ok(desired)) => desired,
+    };
+    let digest = desired.digest.to_string();
+    if running.is_some_and(|release| release.digest == digest) {
+        return told(status, Step::Rest, ReleaseState::Ready, String::new());
+    }
+    let attempt = desired.attempt();
+    if let Some(last) = state.last.as_ref().filter(|last| last.id == attempt) {
+        match &last.verdict {
+            Verdict::Refused { why } => return told(status, Step::Rest, ReleaseState::Failed, why.clone()),
+            Verdict::Failed { why } => return told(status, Step::Rest, ReleaseState::RolledBack, why.clone()),
+            // It was good and something else runs now: the binary was lost. It may be brought again.
+            Verdict::Good => {}
+        }
+    }
+    if let Err(error) = desired.check() {
+        return told(status, Step::Rest, ReleaseState::Failed, error.to_string());
+    }
+    if desired.arch != standing.arch {
+        let why = format!("it is for {}, and this device is {}", desired.arch, standing.arch);
+        return told(status, Step::Rest, ReleaseState::Failed, why);
+    }
+    if desired.counter < state.floor {
+        let why = format!("its counter {} is below this device's security floor {}", desired.counter, state.floor);
+        return told(status, Step::Rest, ReleaseState::Failed, why);
+    }
+    if desired.update.not_after_us.is_some_and(|end| standing.now > end) {
+        let why = "it came after its time; deploy it again".to_owned();
+        return told(status, Step::Rest, ReleaseState::Waiting, why);
+    }
+    if let Some(window) = &desired.update.window {
+        match standing.minute.map(|minute| window.opens_in(minute)) {
+            Some(0) => {}
+            Some(minutes) => {
+                let why = format!("its window opens in {minutes} minutes");
+                return told(status, Step::Wait, ReleaseState::Waiting, why);
+            }
+            None => {
+                let why = "it has a window, and this agent does not know its local time".to_owned();
+                return told(status, Step::Wait, ReleaseState::Waiting, why);
+            }
+        }
+    }
+    told(status, Step::Update, ReleaseState::Downloading, String::new())
+}

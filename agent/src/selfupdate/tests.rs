@@ -1,0 +1,181 @@
+//! What is planned, what is staged, and what counts as healthy.
+
+use super::staging;
+use super::*;
+use crate::models::Source;
+use crate::state::{Chunks, Ledger};
+use aidos_launcher::{Held, Outcome, Release, State, Verdict};
+use aidos_protocol::artifact::Digest;
+use aidos_protocol::frame::ArtifactGrant;
+use aidos_protocol::rollout::UpdatePolicy;
+use aidos_protocol::time::Micros;
+use aidos_protocol::twin::{DesiredRelease, ReleaseState, ReleaseStatus};
+use async_trait::async_trait;
+use std::path::Path;
+use std::time::Duration;
+use tokio::time::Instant;
+
+fn desired(bytes: &[u8]) -> DesiredRelease {
+    DesiredRelease {
+        version: "2.0.0".into(),
+        digest: Digest::of(bytes),
+        size: bytes.len() as u64,
+        counter: 5,
+        floor: 0,
+        arch: "x86_64".into(),
+        deployment: None,
+        update: UpdatePolicy::default(),
+    }
+}
+
+fn installed() -> State {
+    State::installed(Release::default())
+}
+
+fn planned(desired: Option<DesiredRelease>, state: Result<&State, String>, on_trial: bool) -> (Step, ReleaseStatus) {
+    let standing = Standing { launcher: state, on_trial, own_version: "1.0.0", arch: "x86_64", minute: None, now: Micros(100) };
+    plan(desired.map(Ok).as_ref(), &standing)
+}
+
+fn ended(desired: &DesiredRelease, verdict: Verdict) -> State {
+    State { last: Some(Outcome { id: desired.attempt(), release: Release::default(), verdict }), ..installed() }
+}
+
+#[test]
+fn a_release_is_begun_only_where_a_launcher_can_go_back() {
+    assert_eq!(planned(Some(desired(b"x")), Ok(&installed()), false).0, Step::Update);
+    let (step, status) = planned(Some(desired(b"x")), Err("no launcher".into()), false);
+    assert_eq!((step, status.state, status.error.as_str()), (Step::Rest, ReleaseState::Failed, "no launcher"));
+    // Without a wish there is nothing to complain of.
+    assert_eq!(planned(None, Err("no launcher".into()), false).1.state, ReleaseState::Current);
+    assert_eq!(planned(None, Ok(&installed()), false).1.active, "1.0.0");
+}
+
+#[test]
+fn an_attempt_that_has_ended_is_not_begun_again_until_something_else_is_wanted() {
+    let wish = desired(b"x");
+    let failed = ended(&wish, Verdict::Failed { why: "it hung".into() });
+    let (step, status) = planned(Some(wish.clone()), Ok(&failed), false);
+    assert_eq!((step, status.state, status.error.as_str()), (Step::Rest, ReleaseState::RolledBack, "it hung"));
+    let refused = ended(&wish, Verdict::Refused { why: "floor".into() });
+    assert_eq!(planned(Some(wish.clone()), Ok(&refused), false).1.state, ReleaseState::Failed);
+    let again = DesiredRelease { deployment: Some(aidos_protocol::DeploymentId::new(1)), ..wish };
+    assert_eq!(planned(Some(again), Ok(&failed), false).0, Step::Update);
+}
+
+#[test]
+fn what_cannot_or_may_not_run_here_is_refused_before_a_byte_is_fetched() {
+    let floor = State { floor: 6, ..installed() };
+    let cases: [(DesiredRelease, &State, &str); 4] = [
+        (DesiredRelease { arch: "aarch64".into(), ..desired(b"x") }, &installed(), "this device is x86_64"),
+        (desired(b"x"), &floor, "below this device's security floor 6"),
+        (DesiredRelease { version: "../x".into(), ..desired(b"x") }, &installed(), "version"),
+        (
+            DesiredRelease { update: UpdatePolicy { not_after_us: Some(Micros(99)), ..Default::default() }, ..desired(b"x") },
+            &installed(),
+            "after its time",
+        ),
+    ];
+    for (wish, state, words) in cases {
+        let (step, status) = planned(Some(wish), Ok(state), false);
+        assert!(step == Step::Rest && status.error.contains(words), "{words}: {status:?}");
+    }
+    let update = UpdatePolicy { window: Some("Mon 22:00-23:00".parse().unwrap()), ..Default::default() };
+    let (step, status) = planned(Some(DesiredRelease { update, ..desired(b"x") }), Ok(&installed()), false);
+    assert_eq!((step, status.state), (Step::Wait, ReleaseState::Waiting));
+}
+
+#[test]
+fn a_version_on_trial_proves_itself_and_takes_up_nothing_else() {
+    let wish = desired(b"x");
+    let held = Held { release: Release { version: "2.0.0".into(), counter: 5, ..Release::default() }, proven: false };
+    let trial: aidos_launcher::State = serde_json::from_value({
+        let mut value = serde_json::to_value(installed()).unwrap();
+        value["b"] = serde_json::to_value(&held).unwrap();
+        value["trial"] = serde_json::json!({ "id": wish.attempt(), "starts": 1 });
+        value
+    })
+    .unwrap();
+    let (step, status) = planned(Some(desired(b"another")), Ok(&trial), true);
+    assert_eq!((step, status.state, status.active.as_str()), (Step::Prove, ReleaseState::Trial, "2.0.0"));
+    assert_eq!(status.previous.as_deref(), Some("installed"));
+
+    // Once it is the good one, the same process says so, and takes up the next wish.
+    let release = Release { digest: wish.digest.to_string(), ..held.release };
+    let proven = Held { release, proven: true };
+    let good = State { good: aidos_launcher::Slot::B, b: Some(proven), trial: None, ..trial };
+    let (step, status) = planned(Some(wish), Ok(&good), true);
+    assert_eq!((step, status.state, status.active.as_str()), (Step::Rest, ReleaseState::Ready, "2.0.0"));
+    assert_eq!(planned(Some(desired(b"another")), Ok(&good), true).0, Step::Update);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_breaks_begins_the_count_anew() {
+    let (mut health, span) = (Health::default(), Duration::from_secs(60));
+    let start = Instant::now();
+    let at = |seconds| start + Duration::from_secs(seconds);
+    assert!(!health.judge(true, span, at(0)) && !health.judge(true, span, at(59)));
+    assert!(!health.judge(false, span, at(60)) && !health.judge(true, span, at(61)));
+    assert!(!health.judge(true, span, at(120)) && health.judge(true, span, at(121)));
+}
+
+struct Nowhere;
+#[async_trait]
+impl Source for Nowhere {
+    async fn grant(&self, _: Digest) -> Result<ArtifactGrant, crate::link::LinkError> {
+        Err(crate::link::LinkError::Offline)
+    }
+    fn client(&self, _: &str) -> Result<reqwest::Client, String> {
+        Err("not here".into())
+    }
+    async fn reachable(&self) {}
+}
+
+/// A store that has `binary` already, and the slots.
+fn device(dir: &Path, binary: &[u8]) -> (Chunks, aidos_launcher::Slots) {
+    let store = Chunks::open(dir, Ledger::open(dir).unwrap(), 1 << 20).unwrap();
+    store.import(Digest::of(binary), binary).unwrap();
+    let slots = aidos_launcher::Slots::of(dir);
+    slots.create().unwrap();
+    (store, slots)
+}
+
+#[tokio::test]
+async fn a_staged_binary_was_verified_and_says_its_version() {
+    let dir = tempfile::tempdir().unwrap();
+    let binary = b"#!/bin/sh\necho aidos-agent 2.0.0\n";
+    let (store, slots) = device(dir.path(), binary);
+    let wish = desired(binary);
+    staging::fetch(&Nowhere, &store, &wish).await.unwrap();
+    let request = staging::stage(&store, &slots, &wish).await.unwrap();
+    assert_eq!((request.id.as_str(), request.release.counter), (wish.attempt().as_str(), 5));
+    assert_eq!(std::fs::read(slots.staged(&request.id).unwrap()).unwrap(), binary);
+}
+
+#[tokio::test]
+async fn a_binary_that_fails_or_is_called_otherwise_is_not_staged_for_good() {
+    for (text, words) in [
+        ("#!/bin/sh\necho aidos-agent 1.9.0\n", "`1.9.0`"),
+        ("#!/bin/sh\nexit 3\n", "fails when it is asked"),
+        ("no program at all", "does not start"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, slots) = device(dir.path(), text.as_bytes());
+        let error = staging::stage(&store, &slots, &desired(text.as_bytes())).await.unwrap_err();
+        assert!(error.to_string().contains(words) && !error.again(), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_stored_binary_that_has_rotted_is_thrown_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, slots) = device(dir.path(), b"binary");
+    let wish = desired(b"binary");
+    let file = store.path(&wish.digest).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    std::fs::write(&file, b"rotten").unwrap();
+    let error = staging::stage(&store, &slots, &wish).await.unwrap_err();
+    assert!(error.again() && error.to_string().contains("fetched again"), "{error}");
+    assert_eq!(store.path(&wish.digest), None);
+    assert!(!slots.staged(&wish.attempt()).unwrap().exists());
+}

@@ -1,0 +1,89 @@
+//! The agent replaces itself, and comes back when the new version is bad.
+
+use aidos_tests::{Fleet, eventually};
+use std::time::Duration;
+
+/// Short spans, but long enough for a busy machine: the real agent must not be taken for a bad one.
+const PATIENT: [&str; 4] = ["--silence", "30", "--deadline", "120"];
+const SHORT: [&str; 6] = ["--starts", "2", "--silence", "12", "--deadline", "20"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_version_takes_over_and_none_below_the_floor_is_taken_after_it() {
+    let fleet = Fleet::start().await;
+    let mut device = fleet.launched("edge", &PATIENT).await;
+    fleet.push_release(&fleet.bad_agent("crash", "0.0.9"), "0.0.9", &[]);
+    fleet.push_release(&fleet.other_agent("second build"), "0.1.0+second", &["--raise-floor"]);
+
+    fleet.deploy_release("0.1.0+second");
+    let status = device.release(&fleet, "0.1.0+second", "ready").await;
+    assert_eq!((&status["active"], &status["active_counter"]), (&"0.1.0+second".into(), &2.into()), "{status}");
+    assert_eq!((&status["previous"], &status["floor"]), (&"installed".into(), &2.into()), "{status}");
+    // It is the new binary that runs, and it answers.
+    let run: serde_json::Value = serde_json::from_slice(&std::fs::read(device.dir.join("run.json")).unwrap()).unwrap();
+    let program = std::fs::read_link(format!("/proc/{}/exe", run["pid"])).unwrap();
+    assert!(program.ends_with("slots/b/aidos-agent"), "{}", program.display());
+    let live = format!("http://{}/v2/health/live", run["serve_addr"].as_str().unwrap());
+    assert!(reqwest::get(live).await.unwrap().status().is_success());
+
+    // An older one is refused on the device before a byte of it is fetched, and the status says why.
+    fleet.deploy_release("0.0.9");
+    let status = device.release(&fleet, "0.0.9", "failed").await;
+    assert!(status["error"].as_str().unwrap().contains("below this device's security floor 2"), "{status}");
+    assert_eq!(status["active"], "0.1.0+second");
+
+    // The launcher passes the end on: the agent ends in order, and with it.
+    assert!(device.launcher.terminate(Duration::from_secs(30)).success());
+    assert!(!device.dir.join("run.json").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_crashes_hangs_or_is_never_in_touch_gives_way_to_the_one_before() {
+    let fleet = Fleet::start().await;
+    let mut device = fleet.launched("edge", &SHORT).await;
+    let bad = [
+        ("crash", "9.0.1", "2 starts, the last one: it ended by itself (exit status 101)"),
+        ("hang", "9.0.2", "2 starts, the last one: it hung: no heartbeat for 12 s"),
+        ("deaf", "9.0.3", "it was not healthy within 20 s"),
+    ];
+    for (behaviour, version, why) in bad {
+        fleet.push_release(&fleet.bad_agent(behaviour, version), version, &[]);
+        fleet.deploy_release(version);
+        let status = device.release(&fleet, version, "rolled_back").await;
+        assert!(status["error"].as_str().unwrap().contains(why), "{behaviour}: {status}");
+        assert_eq!((&status["active"], &status["floor"]), (&"0.1.0".into(), &0.into()), "{status}");
+        fleet.device("edge", "online").await;
+    }
+    // The same version is not tried again by itself, but when someone asks anew.
+    let starts = |log: &str| log.matches("starting agent 9.0.3").count();
+    assert_eq!(starts(&device.launcher.log()), 1);
+    fleet.deploy_release("9.0.3");
+    eventually("the version is tried again", async || (starts(&device.launcher.log()) == 2).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_reach_a_running_agent_and_are_taken_back() {
+    let fleet = Fleet::start().await;
+    let mut device = fleet.launched("edge", &PATIENT).await;
+    let file = fleet.folder().join("agents.toml");
+    let push = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        fleet.cli(&["config", "push", file.to_str().unwrap(), "--to", "all"])
+    };
+    let refused = push("[telemetry]\ninterval_s = 0\n");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("telemetry.interval_s"), "{refused:?}");
+    assert!(push("[telemetry]\ninterval_s = 2\n").status.success());
+    assert!(push("[telemetry]\ninterval_s = 3\n[storage]\nmax_bytes = 1073741824\n").status.success());
+    let applied = |version: u64| move |value: &serde_json::Value| value["version"] == version;
+    let status = device.reports(&fleet, "agent/config", "the second version holds", applied(2)).await;
+    assert_eq!((&status["state"], &status["at_restart"][0]), (&"applied".into(), &"storage.max_bytes".into()), "{status}");
+    assert!(fleet.cli(&["config", "apply", "1", "--to", "all"]).status.success());
+    let status = device.reports(&fleet, "agent/config", "the first version holds again", applied(1)).await;
+    assert_eq!(status["at_restart"], serde_json::Value::Null, "{status}");
+    let shown = fleet.cli(&["config", "show", &device.id, "-o", "json"]);
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!(shown["desired"]["settings"]["telemetry"]["interval_s"], 2, "{shown}");
+
+    // An agent whose launcher was killed ends in order: the next launcher's agent would find it in its place.
+    device.launcher.kill();
+    eventually("the agent ends with its launcher", async || (!device.dir.join("run.json").exists()).then_some(())).await;
+}
