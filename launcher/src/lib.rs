@@ -1,6 +1,6 @@
 //! The launcher: the small, stable parent of the agent. It tries a new version and goes back to the one that works.
 //!
-//! The agent is the child. It stages a new binary and a request ([`Slots::stage`], [`Slots::request`]) and ends with
+//! The agent is the child. It stages a new binary and a request ([`Slots::stage`], [`Slots::ask`]) and ends with
 //! [`EXIT_SWITCH`]; the launcher moves the binary into the slot that is not in use, counts a start on disk, and starts it. The
 //! new version proves itself by saying that it is healthy; a crash, silence, memory growth or a missed deadline bring the
 //! version before back. Invariant: the slot of the version that works is never written.
