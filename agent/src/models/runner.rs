@@ -143,7 +143,7 @@ async fn case(
                 }
             }
             Err(error @ (InferError::Busy { .. } | InferError::Stuck { .. })) => {
-                best = best.or_else(|_| Err(format!("it is not answered: {error}")));
+                best = best.map_err(|_| format!("it is not answered: {error}"));
             }
             Err(error) => return Err(format!("it is not answered: {error}")),
         }
