@@ -200,3 +200,37 @@ pub(super) fn metrics(links: Links, spool: Spool, started: Micros) -> Arc<dyn Fn
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aidos_protocol::manifest::Manifest;
+    use aidos_protocol::oip::{InferRequest, Tensor};
+    use aidos_protocol::rollout::Experiment;
+    use std::path::Path;
+
+    #[tokio::test]
+    async fn versions_are_told_one_by_one_only_while_there_are_two() {
+        let models = infer::Models::new(infer::Settings::default());
+        let (name, file): (ModelName, _) = ("digits".parse().unwrap(), Path::new(env!("CARGO_MANIFEST_DIR")));
+        let file = file.join("../models/digits/digits.onnx");
+        let extra = model_metrics(models.clone());
+        let names = |extra: &Extra| extra().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        models.load(&name, 1, &file, Manifest::default()).await.unwrap();
+        models.activate(&name, 1).unwrap();
+        assert_eq!(names(&extra), ["model.digits.requests", "model.digits.failures", "model.digits.p90_us"]);
+        let info = models.load(&name, 2, &file, Manifest::default()).await.unwrap();
+        models.experiment(&name, Some((2, Experiment::Shadow { percent: 100 })));
+        let port = &info.signature.inputs[0];
+        let shape: Vec<usize> = port.shape.iter().flatten().map(|dim| dim.unwrap_or(1)).collect();
+        let zeros = vec![0.0; shape.iter().product()];
+        let request = InferRequest::of(vec![Tensor::fp32(&port.name, shape, &zeros).unwrap()]);
+        models.infer(&name, None, request).await.unwrap();
+        let all = extra();
+        let value = |name: &str| all.iter().find(|(is, _)| is == name).unwrap_or_else(|| panic!("{name} in {all:?}")).1;
+        assert_eq!((value("model.digits.1.requests"), value("model.digits.1.errors")), (1.0, 0.0));
+        assert!(value("model.digits.1.p95_us") > 0.0);
+        let shadow = value("model.digits.2.shadow_compared") + value("model.digits.2.shadow_dropped");
+        assert!(shadow <= 1.0);
+    }
+}

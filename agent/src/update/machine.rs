@@ -70,7 +70,7 @@ pub enum Event {
     Unloaded(Slot),
     /// What was measured while the new version answered.
     Measured(Box<Measured>),
-    /// The process has outlived the version that answers for long enough.
+    /// The process has outlived for long enough what is in memory.
     Settled,
     /// The process ends as it should.
     Stopping,
@@ -121,7 +121,7 @@ pub enum Effect {
     Activate(Slot),
     /// Look at the version that is watched, after a moment.
     Measure(Slot),
-    /// Wait until the process has outlived what answers.
+    /// Wait until the process has outlived what is in memory.
     Settle,
 }
 
@@ -145,9 +145,8 @@ impl State {
             Event::Retry => self.retry(),
             Event::Stopping => self.stopping(),
             Event::Settled => {
-                if let Some(active) = self.memory.active {
-                    self.forget_starts(active);
-                }
+                let loaded = &self.memory.loaded;
+                self.starts.retain(|starts| !loaded.contains(&starts.slot));
             }
             Event::Loaded(slot, engine) => {
                 self.memory.loaded.insert(slot);
@@ -254,13 +253,19 @@ impl State {
                 if !same {
                     update.failures = 0;
                 }
+                if update.stage == Stage::Committed && update.desired.golden_digest.is_some() && update.self_test.is_none() {
+                    update.stage = Stage::Download;
+                }
                 return;
             }
         }
         let refused = self.refused.iter().find(|refused| (refused.slot, refused.deployment) == (slot, desired.deployment));
         let kept = [&self.answers, &self.before].into_iter().flatten().find(|kept| kept.slot == slot);
         let is_answer = self.answers.as_ref().is_some_and(|kept| kept.slot == slot);
+        // What answers already is only to run the golden cases, where it never did.
+        let untested = desired.golden_digest.is_some() && kept.is_some_and(|kept| kept.self_test.is_none());
         let stage = match refused {
+            _ if is_answer && untested => Stage::Download,
             _ if is_answer => Stage::Committed,
             Some(refused) => refused.end.clone(),
             None => Stage::Admit,
@@ -273,7 +278,7 @@ impl State {
         update.manifest = kept.map(|kept| kept.manifest.clone());
         let valid = update.desired.update.check();
         self.update = Some(update);
-        if let (Err(error), false) = (valid, is_answer) {
+        if let Err(error) = valid {
             self.give_up(&error.to_string());
         }
     }
@@ -336,7 +341,9 @@ impl State {
 
     fn looked(&mut self, conditions: &Conditions, now: Micros) {
         let loaded = |slot| self.memory.loaded.contains(&slot);
+        let committed = self.answers.as_ref().map(|kept| kept.slot);
         let Some(update) = &mut self.update else { return };
+        let committed = committed == Some(update.slot());
         let policy = &update.desired.update;
         let (window, next) = match update.stage {
             // What was committed before is still here: the way back is one swap.
@@ -344,8 +351,8 @@ impl State {
                 (false, Stage::Await)
             }
             Stage::Admit => (false, Stage::Download),
-            // An experiment takes nobody's place.
-            Stage::Hold => (policy.experiment.is_none(), Stage::Load),
+            // An experiment takes nobody's place, and what answers already neither.
+            Stage::Hold => (policy.experiment.is_none() && !committed, Stage::Load),
             Stage::Await => (true, Stage::Activate),
             _ => return,
         };
@@ -364,6 +371,13 @@ impl State {
     fn tested(&mut self, outcome: Result<Option<SelfTestReport>, String>) {
         let answered = self.memory.active.is_some();
         let Some(update) = self.update.as_mut().filter(|update| update.stage == Stage::Test) else { return };
+        if let Some(kept) = self.answers.as_mut().filter(|kept| kept.slot == update.slot()) {
+            // It answers already, whatever comes of it; the report tells.
+            let report = outcome.unwrap_or_else(|failure| Some(SelfTestReport { failure, ..SelfTestReport::default() }));
+            kept.self_test.clone_from(&report);
+            (update.self_test, update.stage) = (report, Stage::Committed);
+            return;
+        }
         let failure = match outcome {
             Ok(None) => None,
             Ok(Some(report)) => {
@@ -424,7 +438,12 @@ impl State {
     fn give_up(&mut self, reason: &str) {
         let back = self.answers.as_ref().map(|kept| kept.slot);
         let Some(update) = &mut self.update else { return };
-        if update.is_given_up() || back == Some(update.slot()) {
+        if update.is_given_up() {
+            return;
+        }
+        if back == Some(update.slot()) {
+            // It was committed before: there is nothing to give up.
+            (update.stage, update.wait) = (Stage::Committed, None);
             return;
         }
         let mut reason = shorten(reason);
@@ -510,7 +529,7 @@ impl State {
     }
 
     fn settle(&self, extra: Option<Slot>) -> Option<Effect> {
-        let unsettled = self.starts.iter().any(|starts| Some(starts.slot) == self.memory.active);
+        let unsettled = self.starts.iter().any(|starts| self.memory.loaded.contains(&starts.slot));
         extra.map(Effect::Unload).or_else(|| unsettled.then_some(Effect::Settle))
     }
 

@@ -1,7 +1,8 @@
-//! One update, with the disk failing or the process killed at each point of its way: enumerated, not sampled.
+//! One update that is good and one that goes back, with the disk failing or the process killed at each point of their ways:
+//! enumerated, not sampled.
 //!
 //! The test runs its own binary again as the device, so that a kill is a real one. Each device begins as one that answers with
-//! version 1, is asked for version 2, and is started again after its end, as a service would be.
+//! version 1, is asked for another, and is started again after its end, as a service would be.
 
 use super::world::{Agent, Plane};
 use super::*;
@@ -38,8 +39,12 @@ struct View {
     status: Option<ModelStatus>,
 }
 
+/// The version that fails half of its requests.
+const BAD: u64 = 3;
+
 fn bytes(version: u64) -> Vec<u8> {
-    (0..LENGTH).map(|n| (n as u64 * 31 + version) as u8).collect()
+    let head: &[u8] = if version == BAD { b"errs" } else { b"good" };
+    head.iter().copied().chain((0..LENGTH).map(|n| (n as u64 * 31 + version) as u8)).collect()
 }
 
 fn view(agent: &Agent) -> View {
@@ -50,7 +55,8 @@ fn view(agent: &Agent) -> View {
 /// The device: version `wish` is desired; what it says goes to `dir`/said.
 async fn device(dir: &Path, wish: u64) -> i32 {
     let plane = Plane::start().await;
-    let desired = [1, 2].map(|version| plane.publish(version, &bytes(version)))[wish as usize - 1].clone();
+    let desired = [1, 2, BAD].map(|version| plane.publish(version, &bytes(version)))[wish as usize - 1].clone();
+    let desired = if wish == BAD { super::watched(desired) } else { desired };
     plane.cuts.store(1, Ordering::SeqCst);
     let agent = match Agent::restored(&dir.join("data"), &plane).await {
         Ok(agent) => agent,
@@ -61,7 +67,11 @@ async fn device(dir: &Path, wish: u64) -> i32 {
     write(&said);
     agent.want(&[("digits", desired)]);
     let running = agent.follow();
-    agent.ready("digits", wish).await;
+    if wish == BAD {
+        agent.state("digits", ModelState::RolledBack).await;
+    } else {
+        agent.ready("digits", wish).await;
+    }
     said.ended = Some(view(&agent));
     agent.cancel.cancel();
     running.await.unwrap();
@@ -109,36 +119,36 @@ fn copy(from: &Path, to: &Path) {
 /// A whole old or a whole new version answers, and the status says which.
 fn truthful(view: &View, what: &str) {
     let (version, digest) = view.answers.unwrap_or_else(|| panic!("{what}: nothing answers"));
-    assert!(version == 1 || version == 2, "{what}");
+    assert!((1..=BAD).contains(&version), "{what}");
     assert_eq!(digest, Digest::of(&bytes(version)), "{what}: not a whole version");
     let status = view.status.as_ref().unwrap_or_else(|| panic!("{what}: no status"));
     assert_eq!((status.active_version, status.digest), (Some(version), Some(digest)), "{what}");
 }
 
-fn converged(said: Option<Said>, what: &str) {
+fn converged(said: Option<Said>, wish: u64, what: &str) {
     let said = said.unwrap_or_else(|| panic!("{what}: it said nothing"));
     truthful(said.begun.as_ref().unwrap(), what);
-    let ended = said.ended.unwrap_or_else(|| panic!("{what}: it never came to version 2"));
+    let ended = said.ended.unwrap_or_else(|| panic!("{what}: it never came to its end"));
     truthful(&ended, what);
-    assert_eq!(ended.answers.unwrap().0, 2, "{what}");
+    assert_eq!(ended.answers.unwrap().0, if wish == BAD { 1 } else { wish }, "{what}");
 }
 
 /// `prepared` with the fault, then without.
-fn endure(prepared: &Path, plan: Plan, what: &str) {
+fn endure(prepared: &Path, wish: u64, plan: Plan, what: &str) {
     let dir = tempfile::tempdir().unwrap();
     copy(prepared, dir.path());
-    let (ended, said) = start(dir.path(), 2, plan);
+    let (ended, said) = start(dir.path(), wish, plan);
     match (plan, ended) {
         (Plan::Kill(_), Err(9)) | (Plan::Fail(_), Ok(NOT_STARTED)) => {
             if let Some(said) = said {
                 truthful(said.begun.as_ref().unwrap(), what);
             }
-            let (ended, said) = start(dir.path(), 2, Plan::Record);
+            let (ended, said) = start(dir.path(), wish, Plan::Record);
             assert_eq!(ended, Ok(0), "{what}");
-            converged(said, what);
+            converged(said, wish, what);
         }
         // A body may arrive in fewer pieces than when the points were counted: then the last ones are not there.
-        (_, Ok(0)) => converged(said, what),
+        (_, Ok(0)) => converged(said, wish, what),
         (_, ended) => panic!("{what}: it ended with {ended:?}"),
     }
 }
@@ -161,40 +171,40 @@ fn at_every_point_of_an_update_a_kill_or_a_failing_disk_leaves_a_whole_version_t
     }
     let prepared = tempfile::tempdir().unwrap();
     assert_eq!(start(prepared.path(), 1, Plan::Record).0, Ok(0));
-    let recorded = tempfile::tempdir().unwrap();
-    copy(prepared.path(), recorded.path());
-    let (ended, said) = start(recorded.path(), 2, Plan::Record);
-    assert_eq!(ended, Ok(0));
-    let points = said.unwrap().points;
-    let mut names: Vec<&str> = points.iter().map(String::as_str).collect();
+    let points = |wish| {
+        let recorded = tempfile::tempdir().unwrap();
+        copy(prepared.path(), recorded.path());
+        let (ended, said) = start(recorded.path(), wish, Plan::Record);
+        assert_eq!(ended, Ok(0));
+        said.unwrap().points.into_iter().enumerate().map(move |(number, name)| (wish, number, name)).collect::<Vec<_>>()
+    };
+    let (good, bad) = (points(2), points(BAD));
+    let mut names: Vec<&str> = good.iter().chain(&bad).map(|(_, _, name)| name.as_str()).collect();
     names.sort_unstable();
     names.dedup();
     for name in ["download.write", "download.sync", "download.rename", "ledger.begin", "ledger.commit", "ledger.committed"] {
         assert!(names.contains(&name), "{name} was not passed: {names:?}");
     }
     // Two at a time, as many as the smallest machine that builds this has cores.
-    let next = std::sync::atomic::AtomicUsize::new(0);
+    let all = std::sync::Mutex::new(good.iter().chain(&bad));
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 loop {
-                    let number = next.fetch_add(1, Ordering::SeqCst);
-                    let Some(name) = points.get(number) else { return };
-                    endure(prepared.path(), Plan::Kill(number), &format!("killed at point {number}, {name}"));
-                    endure(prepared.path(), Plan::Fail(number), &format!("failed at point {number}, {name}"));
+                    let Some((wish, number, name)) = all.lock().unwrap_or_else(PoisonError::into_inner).next() else { return };
+                    let (wish, number) = (*wish, *number);
+                    endure(prepared.path(), wish, Plan::Kill(number), &format!("{wish}: killed at point {number}, {name}"));
+                    endure(prepared.path(), wish, Plan::Fail(number), &format!("{wish}: failed at point {number}, {name}"));
                 }
             });
         }
     });
     // The figure that this test is about.
-    std::io::Write::write_fmt(
-        &mut std::io::stdout(),
-        format_args!(
-            "{} points of {} kinds, each with a kill and a failing disk: {}\n",
-            points.len(),
-            names.len(),
-            names.join(", ")
-        ),
-    )
-    .unwrap();
+    let text = format!(
+        "{} points of an update, {} of one that goes back, each with a kill and a failing disk: {}\n",
+        good.len(),
+        bad.len(),
+        names.join(", ")
+    );
+    std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes()).unwrap();
 }

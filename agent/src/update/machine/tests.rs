@@ -157,7 +157,12 @@ impl World {
                 if passed {
                     self.tested.insert(slot);
                 }
-                self.tell(Event::Tested(Ok(Some(SelfTestReport { passed, ..Default::default() }))));
+                let golden = self.state.update.as_ref().is_some_and(|update| update.desired.golden_digest.is_some());
+                self.tell(Event::Tested(match (golden, passed) {
+                    (true, passed) => Ok(Some(SelfTestReport { passed, ..Default::default() })),
+                    (false, true) => Ok(None),
+                    (false, false) => Err("it does not answer".into()),
+                }));
             }
             Effect::Activate(slot) => {
                 assert!(self.loaded.contains(&slot));
@@ -200,6 +205,28 @@ impl World {
 fn watched(desired: DesiredModel) -> DesiredModel {
     let update = UpdatePolicy { watch_s: 100, max_error_rate: Some(0.1), max_p95_ratio: Some(2.0), ..Default::default() };
     DesiredModel { update, ..desired }
+}
+
+fn with_golden(desired: DesiredModel) -> DesiredModel {
+    DesiredModel { golden_digest: Some(Digest::of(b"golden")), ..desired }
+}
+
+#[test]
+fn what_answers_already_runs_golden_cases_that_come_later_and_answers_on_whatever_comes_of_them() {
+    for make in [Make::Good, Make::FailsTest] {
+        let mut world = World::new(&[]);
+        world.want(Some(wish(1, 1)));
+        world.run();
+        world.makes.insert(slot(1, 1), make);
+        let deployment = Some(DeploymentId::new(7));
+        let closed = UpdatePolicy { window: Some("Tue 00:00-01:00".parse().unwrap()), ..Default::default() };
+        world.want(Some(DesiredModel { deployment, update: closed, ..with_golden(wish(1, 1)) }));
+        assert_eq!(world.active, Some(slot(1, 1)));
+        world.run();
+        assert_eq!((world.end(), world.loads[&slot(1, 1)]), ((ModelState::Ready, Some(1)), 1));
+        let update = world.state.update.as_ref().unwrap();
+        assert_eq!(update.self_test.as_ref().unwrap().passed, make == Make::Good);
+    }
 }
 
 #[test]
@@ -261,6 +288,18 @@ fn a_committed_version_that_ends_the_process_again_and_again_gives_way_to_the_on
     world.run();
     assert_eq!(world.end(), (ModelState::RolledBack, Some(1)));
     assert!(world.crashes <= MAX_STARTS + 1, "{}", world.crashes);
+}
+
+#[test]
+fn every_version_in_memory_is_settled_also_one_that_was_replaced_before_it_was() {
+    let mut world = World::new(&[]);
+    world.want(Some(wish(1, 1)));
+    while world.effect != Some(Effect::Settle) {
+        world.act();
+    }
+    world.want(Some(wish(2, 2)));
+    world.run();
+    assert_eq!((world.loaded.len(), world.state.starts.len()), (2, 0));
 }
 
 #[test]
@@ -390,8 +429,10 @@ fn make() -> impl Strategy<Value = Make> {
 }
 
 fn wanted(version: u64, bytes: u8, deployment: u128) -> DesiredModel {
+    let golden = deployment == 2;
     let deployment = (deployment > 0).then(|| DeploymentId::from_bytes(deployment.to_be_bytes()));
     let desired = DesiredModel { deployment, ..wish(version, bytes) };
+    let desired = if golden { with_golden(desired) } else { desired };
     if bytes.is_multiple_of(2) { watched(desired) } else { desired }
 }
 
