@@ -141,9 +141,8 @@ async fn mqtt(identity: &Identity) -> Intruder {
     let (client, mut events) = AsyncClient::builder(options(identity, "intruder")).capacity(64).build();
     client.subscribe(format!("d/{own}/down"), QoS::AtLeastOnce).await.expect("the client takes requests");
     loop {
-        match events.poll().await.expect("the certificate is taken") {
-            Event::Incoming(Packet::SubAck(_)) => break,
-            _ => {}
+        if let Event::Incoming(Packet::SubAck(_)) = events.poll().await.expect("the certificate is taken") {
+            break;
         }
     }
     let (forward, frames) = mpsc::channel(64);

@@ -32,7 +32,7 @@ use crate::selfupdate::{self, Deed, Launcher, SelfUpdate};
 use crate::serve::{self, ServeContext};
 use crate::state::{ChunkError, Chunks, Inbox, Ledger, LedgerError, Spool};
 use crate::twin::{Replica, Signer, StatusMap};
-use crate::update::Journal;
+use crate::update::{Here, Journal, Surroundings as _};
 use aidos_protocol::DeviceId;
 use aidos_protocol::time::Micros;
 use aidos_protocol::twin::path;
@@ -238,8 +238,7 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
                 store: store.clone(),
                 online: Arc::new(move || online.handle().state().borrow().transport.is_some()),
                 healthy_after_s: wanted.healthy_after_s.clone(),
-                // The agent has no clock of its own zone yet; a release with a window waits.
-                minute: Arc::new(|| None),
+                minute: Arc::new(|| Some(Here.now().minute_of_week)),
                 now: links.plane_clock(),
                 report: Arc::new(move |status| told.set(path::AGENT_RELEASE, status)),
                 switch: Arc::clone(&switch),
