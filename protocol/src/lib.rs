@@ -14,6 +14,7 @@ pub mod manifest;
 pub mod oip;
 pub mod selector;
 pub mod time;
+pub mod trust;
 pub mod twin;
 
 pub use id::{
