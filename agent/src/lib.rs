@@ -14,4 +14,5 @@ pub mod models;
 pub mod observe;
 pub mod serve;
 pub mod state;
+pub mod trust;
 pub mod twin;
