@@ -17,5 +17,6 @@ pub mod selfupdate;
 pub mod serve;
 pub mod settings;
 pub mod state;
+pub mod trust;
 pub mod twin;
 pub mod update;

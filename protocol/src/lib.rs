@@ -19,6 +19,7 @@ pub mod selector;
 pub mod settings;
 pub mod syntax;
 pub mod time;
+pub mod trust;
 pub mod twin;
 
 pub use id::{

@@ -1,0 +1,119 @@
+//! Where metadata comes from. A source is not trusted with anything: it may lie, and the verifier notices.
+
+use aidos_protocol::trust::Want;
+use async_trait::async_trait;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a server may pause before and within its answer. Half a minute outlasts a roaming modem.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long one file may take: the largest, 5 MiB, at 17 KB/s. A server that drips bytes must not hold up updates for ever.
+const PATIENCE_PER_FILE: Duration = Duration::from_secs(300);
+
+/// Why a source gave no answer. That a file does not exist is an answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The server could not be reached or answered something else than a file.
+    #[error("the update repository at {address} {why}; the device tries again later")]
+    Http {
+        /// The file's address.
+        address: String,
+        /// What happened.
+        why: String,
+    },
+    /// The folder could not be read.
+    #[error("{path}: {source}; check that the medium is there and readable")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// A place that has metadata files.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// The file, `None` when there is none. At most one byte more than the limit is read, by which the verifier sees that
+    /// there are too many.
+    async fn get(&self, want: &Want) -> Result<Option<Vec<u8>>, SourceError>;
+}
+
+/// A repository behind HTTP.
+#[derive(Debug, Clone)]
+pub struct Http {
+    client: reqwest::Client,
+    base: String,
+}
+
+impl Http {
+    /// The repository below `base`, by a client that trusts who serves it.
+    pub fn new(client: reqwest::Client, base: &str) -> Self {
+        Self { client, base: format!("{}/", base.trim_end_matches('/')) }
+    }
+}
+
+#[async_trait]
+impl Source for Http {
+    async fn get(&self, want: &Want) -> Result<Option<Vec<u8>>, SourceError> {
+        let address = format!("{}{}", self.base, want.address);
+        let answer = tokio::time::timeout(PATIENCE_PER_FILE, read(&self.client, &address, want.max_bytes)).await;
+        let slow = || Err(format!("takes more than {} s for one file", PATIENCE_PER_FILE.as_secs()));
+        answer.unwrap_or_else(|_| slow()).map_err(|why| SourceError::Http { address, why })
+    }
+}
+
+async fn read(client: &reqwest::Client, address: &str, max: u64) -> Result<Option<Vec<u8>>, String> {
+    let silent = |_| format!("has not answered for {} s", PATIENCE.as_secs());
+    let failed = |error: reqwest::Error| format!("could not be read ({})", error.without_url());
+    let mut response = tokio::time::timeout(PATIENCE, client.get(address).send()).await.map_err(silent)?.map_err(failed)?;
+    match response.status().as_u16() {
+        200 => {}
+        // Object stores answer 403 for what does not exist.
+        403 | 404 => return Ok(None),
+        status => return Err(format!("answered {status}")),
+    }
+    let mut bytes = Vec::new();
+    while let Some(piece) = tokio::time::timeout(PATIENCE, response.chunk()).await.map_err(silent)?.map_err(failed)? {
+        let room = usize::try_from(max).unwrap_or(usize::MAX).saturating_add(1) - bytes.len();
+        bytes.extend_from_slice(&piece[..piece.len().min(room)]);
+        if piece.len() >= room {
+            break;
+        }
+    }
+    Ok(Some(bytes))
+}
+
+/// A repository in a folder: a USB stick, a mounted share.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    /// The repository in `path`.
+    pub fn new(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+}
+
+#[async_trait]
+impl Source for Folder {
+    async fn get(&self, want: &Want) -> Result<Option<Vec<u8>>, SourceError> {
+        // An address has no slash: names are percent-encoded.
+        let (path, max) = (self.path.join(&want.address), want.max_bytes);
+        let failed = |path: &Path, source| SourceError::Io { path: path.to_owned(), source };
+        let at = path.clone();
+        let read = move || {
+            let file = match std::fs::File::open(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                other => other.map_err(|e| failed(&path, e))?,
+            };
+            let mut bytes = Vec::new();
+            file.take(max.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| failed(&path, e))?;
+            Ok(Some(bytes))
+        };
+        tokio::task::spawn_blocking(read).await.unwrap_or_else(|e| Err(failed(&at, std::io::Error::other(e))))
+    }
+}
