@@ -192,6 +192,17 @@ fn model(name: &ModelName, status: &ModelStatus) -> Finding {
             finding(&what, Level::Fail, &status.error, hint)
         }
         ModelState::Ready => finding(&what, Level::Ok, format!("version {active} answers"), ""),
+        ModelState::Watching => finding(&what, Level::Ok, format!("version {active} answers and is being watched"), ""),
+        ModelState::Trial => finding(
+            &what,
+            Level::Ok,
+            format!("version {active} answers, another is tried beside it until the rollout goes on"),
+            "",
+        ),
+        ModelState::Waiting => {
+            let detail = format!("version {active} answers; waiting: {}", status.error);
+            finding(&what, Level::Ok, detail, "it goes on by itself; a window, a battery or a full disk is waited for")
+        }
         _ if status.error.is_empty() => finding(&what, Level::Ok, format!("version {active} answers, another is on its way"), ""),
         _ => finding(&what, Level::Warn, format!("version {active} answers; waiting: {}", status.error), "check the link"),
     }

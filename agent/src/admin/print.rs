@@ -154,12 +154,13 @@ pub(super) fn intent(output: Output, intent: &IntentView) -> Done {
 
 pub(super) fn models(output: Output, models: &ModelsView) -> Done {
     write(output, models, || {
-        let mut rows = vec![row(["NAME", "WANTED", "ACTIVE", "PREVIOUS", "STATE", "ENGINE", "ERROR"])];
+        let mut rows = vec![row(["NAME", "WANTED", "ACTIVE", "BESIDE", "STATE", "SINCE", "ENGINE", "REASON"])];
         let version = |version: Option<u64>| version.map_or_else(|| "-".to_owned(), |version| version.to_string());
         rows.extend(models.iter().map(|(name, model)| {
             let (wanted, active, previous) =
                 (version(model.desired_version), version(model.active_version), version(model.previous_version));
-            row([name.as_str(), &wanted, &active, &previous, &state(model), &model.engine, &model.error])
+            let since = time(model.since_us);
+            row([name.as_str(), &wanted, &active, &previous, &state(model), &since, &model.engine, &model.error])
         }));
         rows
     })

@@ -25,11 +25,12 @@ use crate::config::Config;
 use crate::identity::{Identity, IdentityError};
 use crate::infer::{self, Models};
 use crate::link::{self, LinkHandle, Ports, Transport};
-use crate::models::{Desired, Reconciler, Slots};
+use crate::models::{Desired, Reconciler, Setup, Voucher};
 use crate::observe::{self, Gpus, Logging, telemetry};
 use crate::serve::{self, ServeContext};
 use crate::state::{ChunkError, Chunks, Inbox, Ledger, LedgerError, Spool};
 use crate::twin::{Replica, Signer, StatusMap};
+use crate::update::Journal;
 use aidos_protocol::DeviceId;
 use aidos_protocol::time::Micros;
 use aidos_protocol::twin::path;
@@ -141,7 +142,8 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
         Arc::new(links.clone()),
         Arc::new(statuses.clone()),
         store,
-        Slots::open(ledger.clone())?,
+        Journal::open(ledger.clone())?,
+        Setup { voucher: Some(voucher(&identity, boot)), ..Setup::default() },
     );
     reconciler.restore().await?;
 
@@ -335,6 +337,10 @@ fn signer(identity: &Identity) -> Signer {
         let (key, signature) = identity.sign(message).map_err(|error| error.to_string())?;
         Ok((key.as_ref().to_vec(), signature))
     })
+}
+
+fn voucher(identity: &Identity, boot_id: u64) -> Voucher {
+    Voucher { tenant: identity.tenant_id(), device: identity.device_id(), boot_id, sign: signer(identity) }
 }
 
 /// The control plane's time, as far as it is known: this clock, corrected by what the last session told.

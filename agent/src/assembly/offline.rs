@@ -9,10 +9,11 @@ use super::{StartError, io_at};
 use crate::config::Config;
 use crate::identity::Identity;
 use crate::infer::{self, Models};
-use crate::models::{Reconciler, Slots};
+use crate::models::{Reconciler, Setup};
 use crate::serve::{self, ServeContext};
 use crate::state::{Chunks, Ledger};
 use crate::twin::StatusMap;
+use crate::update::Journal;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -41,7 +42,9 @@ pub async fn offline(config: &Config) -> Result<Offline, StartError> {
     let (links, _control) = Links::new(identity);
     // Nobody reads this status: the next real start counts from the ledger.
     let statuses = Statuses::new(StatusMap::new(0));
-    let reconciler = Reconciler::new(Arc::new(models.clone()), Arc::new(links), Arc::new(statuses), store, Slots::open(ledger)?);
+    let (runner, links, journal) = (Arc::new(models.clone()), Arc::new(links), Journal::open(ledger)?);
+    let setup = Setup { durable: false, ..Setup::default() };
+    let reconciler = Reconciler::new(runner, links, Arc::new(statuses), store, journal, setup);
     reconciler.restore().await?;
 
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));

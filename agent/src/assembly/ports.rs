@@ -12,7 +12,7 @@ use aidos_protocol::ModelName;
 use aidos_protocol::artifact::Digest;
 use aidos_protocol::frame::ArtifactGrant;
 use aidos_protocol::time::Micros;
-use aidos_protocol::twin::{IntentView, LinkStatus, ModelStatus, path};
+use aidos_protocol::twin::{IntentView, LinkStatus, ModelStatus, SignedHealth, path};
 use async_trait::async_trait;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -103,6 +103,14 @@ impl Report for Statuses {
             None => self.0.remove(&path),
         }
     }
+
+    fn health(&self, name: &ModelName, health: Option<&SignedHealth>) {
+        let path = format!("{}{name}", path::HEALTH);
+        match health {
+            Some(health) => self.set(&path, health),
+            None => self.0.remove(&path),
+        }
+    }
 }
 
 /// Writes the link's state into the status until `stop`.
@@ -129,16 +137,34 @@ pub(super) fn interval(view: &IntentView, default: u64) -> u64 {
     view.config.get("telemetry.interval_s").and_then(serde_json::Value::as_u64).unwrap_or(default)
 }
 
-/// `model.<name>.requests`, `.failures` and `.p90_us` of the active versions.
+/// Models whose versions are told one by one: with six numbers each, they fill less than half of a sample.
+const VERSIONED: usize = 8;
+
+/// `model.<name>.requests`, `.failures` and `.p90_us` of the active versions; while two versions of a model are there, also
+/// `model.<name>.<version>.requests`, `.errors` and `.p95_us` of each; while a shadow runs, what it counted.
 pub(super) fn model_metrics(models: infer::Models) -> Extra {
     Arc::new(move || {
-        let mut all = Vec::new();
-        for info in models.list().into_iter().filter(|info| info.place == infer::Place::Active) {
+        let (mut all, list) = (Vec::new(), models.list());
+        for info in list.iter().filter(|info| info.place == infer::Place::Active) {
             let Ok(done) = models.statistics_of(&info.name, Some(info.version)) else { continue };
             let stats = &done.inference_stats;
             all.push((format!("model.{}.requests", info.name), stats.success.count as f64));
             all.push((format!("model.{}.failures", info.name), stats.fail.count as f64));
             all.push((format!("model.{}.p90_us", info.name), done.latency.p90_us as f64));
+        }
+        let two = |info: &&infer::ModelInfo| list.iter().filter(|other| other.name == info.name).count() > 1;
+        for info in list.iter().filter(two).take(2 * VERSIONED) {
+            let Some(measures) = models.measures(&info.name, info.place) else { continue };
+            let name = |what: &str| format!("model.{}.{}.{what}", info.name, info.version);
+            all.push((name("requests"), measures.requests as f64));
+            all.push((name("errors"), measures.errors as f64));
+            all.push((name("p95_us"), measures.p95_us.map_or(f64::NAN, |us| us as f64)));
+            if let Some((version, counts)) = models.compared(&info.name).filter(|(version, _)| *version == info.version) {
+                let name = |what: &str| format!("model.{}.{version}.{what}", info.name);
+                all.push((name("shadow_compared"), counts.compared as f64));
+                all.push((name("shadow_agreed"), counts.agreed as f64));
+                all.push((name("shadow_dropped"), counts.dropped as f64));
+            }
         }
         all
     })

@@ -4,7 +4,7 @@ use super::*;
 use crate::admin::{Finding, Request, StatusView, call};
 use crate::identity::testing::TestCa;
 use crate::link::IntentPort as _;
-use crate::models::{Kept, Slot};
+use crate::update::{Kept, Slot, State};
 use aidos_protocol::artifact::Digest;
 use aidos_protocol::enrol::EndpointsView;
 use aidos_protocol::frame::IntentDocument;
@@ -35,8 +35,9 @@ async fn with_digits(dir: &Path) {
     intent.edit(&Author::System, &[edit], clock::now()).unwrap();
     replica.apply_document(IntentDocument { epoch: FIRST_EPOCH, document: intent.save().into() }).await.unwrap();
     Chunks::open(dir, ledger.clone(), 1 << 30).unwrap().import(digest, DIGITS).unwrap();
-    let kept = Kept { slot: Slot { version: 3, digest }, manifest: Manifest::default() };
-    Slots::open(ledger).unwrap().activate("digits".parse().unwrap(), kept).await.unwrap();
+    let kept = Kept { slot: Slot { version: 3, digest }, manifest: Manifest::default(), self_test: None, since: clock::now() };
+    let state = State { answers: Some(kept), ..State::default() };
+    Journal::open(ledger).unwrap().write("digits".parse().unwrap(), &state).await.unwrap();
 }
 
 fn config(dir: &Path) -> Config {

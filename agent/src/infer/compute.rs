@@ -53,6 +53,7 @@ pub(super) enum Stopped {
 #[derive(Debug, Clone)]
 pub(super) struct Compute {
     seats: Arc<Semaphore>,
+    all: usize,
 }
 
 /// Runs that were given up but have not returned. A thread cannot be stopped from outside, so whoever owns this counter must
@@ -69,7 +70,14 @@ enum Seat {
 
 impl Compute {
     pub(super) fn new(parallel: usize) -> Self {
-        Self { seats: Arc::new(Semaphore::new(parallel.max(1))) }
+        let all = parallel.max(1);
+        Self { seats: Arc::new(Semaphore::new(all)), all }
+    }
+
+    /// Whether work that nobody waits for may begin: one more seat stays free for what somebody waits for.
+    pub(super) fn has_spare(&self) -> bool {
+        let free = self.seats.available_permits();
+        free >= 2 || free == self.all
     }
 
     /// Waits for a seat and does `work` on a blocking thread; returns its result and how long it waited.

@@ -185,3 +185,21 @@ pub enum InferError {
     #[error("the engine failed on this request: {0}")]
     Panicked(String),
 }
+
+impl InferError {
+    /// Whether the model is to blame: a wrong request, a full queue and a model that is not there are no fault of its.
+    pub fn is_models_fault(&self) -> bool {
+        match self {
+            Self::TimedOut { .. } | Self::Stuck { .. } | Self::Panicked(_) => true,
+            Self::Run(error) => matches!(error, RunError::Engine(_) | RunError::FileChanged),
+            Self::NotLoaded(_)
+            | Self::Message(_)
+            | Self::UnknownInput { .. }
+            | Self::MissingInput { .. }
+            | Self::UnknownOutput { .. }
+            | Self::WrongType { .. }
+            | Self::WrongShape { .. }
+            | Self::Busy { .. } => false,
+        }
+    }
+}

@@ -10,8 +10,10 @@
 //! - Every queue, cache and wait has a limit, and what does not fit is refused at once with the time to try again.
 
 mod compute;
+mod drift;
 mod engine;
 mod error;
+mod experiment;
 mod models;
 mod signature;
 mod slots;
@@ -21,6 +23,7 @@ mod tract;
 pub use compute::Settings;
 pub use engine::{Engine, Limits, Program, Run, RunError};
 pub use error::{InferError, LoadError, NotLoaded};
+pub use experiment::Compared;
 pub use models::{ModelInfo, Models};
 pub use signature::{Port, Signature};
 pub use slots::Place;

@@ -1,8 +1,9 @@
 //! The models of this device: loading beside, swapping, unloading, and answering.
 
 use super::{
-    Engine, InferError, LoadError, NotLoaded, Place, Program, Settings, Signature, TractEngine,
+    Compared, Engine, InferError, LoadError, NotLoaded, Place, Program, Settings, Signature, TractEngine,
     compute::{Compute, Overruns, Stopped},
+    experiment::Trial,
     slots::Slots,
     stats::Stats,
 };
@@ -10,6 +11,9 @@ use aidos_protocol::{
     ModelName,
     manifest::Manifest,
     oip::{InferRequest, InferResponse, Tensor, views::ModelStatistics},
+    rollout::Experiment,
+    twin::Measures,
+    twin::health::MAX_CUSTOM,
 };
 use std::{
     collections::BTreeMap,
@@ -34,7 +38,11 @@ struct Inner {
     loading: Compute,
     loads_over_time: Overruns,
     shelf: RwLock<BTreeMap<ModelName, Slots<Arc<Version>>>>,
+    trials: RwLock<BTreeMap<ModelName, Arc<Trial>>>,
 }
+
+/// Room that the counts of an experiment take among the custom measurements.
+const TRIAL_MEASURES: usize = 3;
 
 /// One loaded version. Requests in flight hold it, so that its memory goes when the last is answered.
 struct Version {
@@ -82,10 +90,11 @@ impl Models {
             loading,
             loads_over_time: Overruns::default(),
             shelf: RwLock::default(),
+            trials: RwLock::default(),
         }))
     }
 
-    /// Loads a file beside the version that answers. Already loaded: the file is read again and takes its place.
+    /// Loads a file beside the version that answers, also where that one has the same number.
     ///
     /// The version that stood beside leaves once the new one is ready; if loading fails, nothing changes.
     pub async fn load(&self, name: &ModelName, version: u64, file: &Path, manifest: Manifest) -> Result<ModelInfo, LoadError> {
@@ -112,8 +121,7 @@ impl Models {
         let mut shelf = self.shelf_mut();
         let slots = shelf.entry(name.clone()).or_default();
         slots.put(version, Arc::clone(&loaded));
-        let place = slots.find(version).map_or(Place::Beside, |(place, _)| place);
-        Ok(self.info(name, version, place, &loaded))
+        Ok(self.info(name, version, Place::Beside, &loaded))
     }
 
     /// Makes a loaded version answer from the next request on; the one before stays beside it.
@@ -140,25 +148,127 @@ impl Models {
         !gone.is_empty()
     }
 
-    /// Answers a request; `version` `None` asks the active one.
+    /// Answers a request; `version` `None` asks the active one, or the one beside where an experiment says so.
     pub async fn infer(
         &self,
         name: &ModelName,
         version: Option<u64>,
         request: InferRequest,
     ) -> Result<InferResponse, InferError> {
-        let (number, version) = self.find(name, version)?;
+        let trial = if version.is_none() { self.trial(name) } else { None };
+        if let Some(trial) = trial.as_ref().filter(|trial| trial.diverts(name, &request))
+            && let Ok(beside) = self.find_beside(name, trial.version)
+        {
+            return self.ask(name, trial.version, beside, request).await;
+        }
+        let (number, found) = self.find(name, version)?;
+        let copy = trial.as_ref().and_then(|trial| trial.copy(&request));
+        let answer = self.ask(name, number, found, request).await?;
+        if let (Some(trial), Some(copy)) = (trial, copy) {
+            trial.show(copy, &answer);
+        }
+        Ok(answer)
+    }
+
+    /// Asks the version beside the one that answers, also where both have the same number; without one beside, the active one.
+    pub async fn infer_beside(&self, name: &ModelName, version: u64, request: InferRequest) -> Result<InferResponse, InferError> {
+        let found = self.find_beside(name, version)?;
+        self.ask(name, version, found, request).await
+    }
+
+    async fn ask(
+        &self,
+        name: &ModelName,
+        number: u64,
+        version: Arc<Version>,
+        request: InferRequest,
+    ) -> Result<InferResponse, InferError> {
         let began = Instant::now();
         // On its own task: when the caller goes away, the run is still watched and counted.
         let (models, asked) = (self.clone(), name.clone());
         let task = tokio::spawn(async move {
             let answer = models.answer(&asked, number, &version, request, began).await;
-            if answer.is_err() {
-                locked(&version.stats).failure(began.elapsed());
+            if let Err(error) = &answer {
+                locked(&version.stats).failure(began.elapsed(), error.is_models_fault());
             }
             answer
         });
         task.await.unwrap_or_else(|gone| Err(InferError::Panicked(gone.to_string())))
+    }
+
+    /// Begins, changes or ends (`None`) a model's experiment with the version beside the one that answers.
+    pub fn experiment(&self, name: &ModelName, experiment: Option<(u64, Experiment)>) {
+        let present = self.trial(name);
+        match (experiment, &present) {
+            (None, None) => {}
+            (Some((version, new)), Some(trial)) if trial.version == version && trial.experiment == new => {}
+            (None, Some(_)) => drop(self.trials_mut().remove(name)),
+            (Some((version, new)), _) => {
+                let trial = Trial::begin(self, name, version, new);
+                self.trials_mut().insert(name.clone(), trial);
+            }
+        }
+    }
+
+    /// What a model's experiment has counted: the version beside, and its counts.
+    pub fn compared(&self, name: &ModelName) -> Option<(u64, Compared)> {
+        self.trial(name).map(|trial| (trial.version, trial.counts()))
+    }
+
+    /// From here on a version's measures count.
+    pub fn mark(&self, name: &ModelName, place: Place) {
+        if let Some((_, _, version)) = self.shelf().get(name).and_then(|slots| slots.iter().find(|(_, is, _)| *is == place)) {
+            locked(&version.stats).mark();
+        }
+    }
+
+    /// What the version in a place has done since [`Models::mark`], or since it was loaded; drift is against the other one.
+    pub fn measures(&self, name: &ModelName, place: Place) -> Option<Measures> {
+        let shelf = self.shelf();
+        let slots = shelf.get(name)?;
+        let at = |place| slots.iter().find(|(_, is, _)| *is == place).map(|(_, _, version)| Arc::clone(version));
+        let (version, other) = (at(place)?, at(if place == Place::Active { Place::Beside } else { Place::Active }));
+        drop(shelf);
+        let mut measures = locked(&version.stats).measures();
+        if let Some(other) = other {
+            // One lock at a time.
+            let before = locked(&other.stats).outputs().clone();
+            measures.drift = locked(&version.stats).outputs().against(&before);
+        }
+        if let Some(trial) = self.trial(name).filter(|_| place == Place::Beside) {
+            let Compared { compared, agreed, dropped } = trial.counts();
+            if compared > 0 {
+                measures.custom.insert("shadow.agreement".into(), agreed as f64 / compared as f64);
+            }
+            measures.custom.insert("shadow.compared".into(), compared as f64);
+            measures.custom.insert("shadow.dropped".into(), dropped as f64);
+        }
+        Some(measures)
+    }
+
+    /// Keeps the application's own measurements of a version; `false` when it has too many already.
+    pub fn measured(&self, name: &ModelName, version: Option<u64>, values: BTreeMap<String, f64>) -> Result<bool, NotLoaded> {
+        let (_, version) = self.find(name, version)?;
+        Ok(locked(&version.stats).custom(values, MAX_CUSTOM - TRIAL_MEASURES))
+    }
+
+    /// Whether work that nobody waits for may begin.
+    pub(super) fn has_spare_seat(&self) -> bool {
+        self.0.compute.has_spare()
+    }
+
+    fn trial(&self, name: &ModelName) -> Option<Arc<Trial>> {
+        self.0.trials.read().unwrap_or_else(PoisonError::into_inner).get(name).map(Arc::clone)
+    }
+
+    fn trials_mut(&self) -> RwLockWriteGuard<'_, BTreeMap<ModelName, Arc<Trial>>> {
+        self.0.trials.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find_beside(&self, name: &ModelName, version: u64) -> Result<Arc<Version>, NotLoaded> {
+        let found = self.shelf().get(name).and_then(|slots| slots.beside(version).map(Arc::clone));
+        // The same words as for any version that is not there.
+        found.map_or_else(|| self.find(name, Some(version)).map(|(_, version)| version), Ok)
     }
 
     async fn answer(

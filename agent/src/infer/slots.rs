@@ -9,7 +9,8 @@ pub enum Place {
     Beside,
 }
 
-/// At most one version in each place, and never the same version in both.
+/// At most one version in each place. Both may have the same number, when one was published again with other bytes: then the
+/// one that answers is meant by the number, but for [`Slots::beside`], [`Slots::activate`] and [`Slots::remove`].
 #[derive(Debug)]
 pub(super) struct Slots<T> {
     active: Option<(u64, T)>,
@@ -23,11 +24,9 @@ impl<T> Default for Slots<T> {
 }
 
 impl<T> Slots<T> {
-    /// Puts a version beside the active one and returns what had to leave for it. A version that is there keeps its place
-    /// and gets the new content.
+    /// Puts a version beside the active one and returns what had to leave for it.
     pub(super) fn put(&mut self, version: u64, content: T) -> Option<T> {
-        let slot = if self.active.as_ref().is_some_and(|(is, _)| *is == version) { &mut self.active } else { &mut self.beside };
-        slot.replace((version, content)).map(|(_, old)| old)
+        self.beside.replace((version, content)).map(|(_, old)| old)
     }
 
     /// Makes a version answer; the one that answered goes beside it. `false` if it is not there.
@@ -38,10 +37,19 @@ impl<T> Slots<T> {
         self.active.as_ref().is_some_and(|(is, _)| *is == version)
     }
 
-    /// Takes a version out, or all of them.
+    /// Takes one version out, the one beside rather than the active one, or all of them.
     pub(super) fn remove(&mut self, version: Option<u64>) -> Vec<T> {
         let gone = |slot: &mut Option<(u64, T)>| slot.take_if(|(is, _)| version.is_none_or(|version| version == *is));
-        [gone(&mut self.active), gone(&mut self.beside)].into_iter().flatten().map(|(_, content)| content).collect()
+        let beside = gone(&mut self.beside);
+        let active = if version.is_some() && beside.is_some() { None } else { gone(&mut self.active) };
+        [active, beside].into_iter().flatten().map(|(_, content)| content).collect()
+    }
+
+    /// The version beside the one that answers, if it has this number; otherwise the active one, if that has.
+    pub(super) fn beside(&self, version: u64) -> Option<&T> {
+        let of = |slot: &'_ Option<(u64, T)>| slot.as_ref().is_some_and(|(is, _)| *is == version);
+        let slot = if of(&self.beside) { &self.beside } else { &self.active };
+        slot.as_ref().filter(|(is, _)| *is == version).map(|(_, content)| content)
     }
 
     /// The version that answers.
@@ -60,6 +68,7 @@ impl<T> Slots<T> {
             slot.as_ref().map(|(version, content)| (*version, place, content))
         }
         let mut all = [entry(&self.active, Place::Active), entry(&self.beside, Place::Beside)];
+        // Stable: of two with one number the active one comes first.
         all.sort_by_key(|entry| entry.as_ref().map(|(version, ..)| *version));
         all.into_iter().flatten()
     }
@@ -104,13 +113,15 @@ mod tests {
     }
 
     #[test]
-    fn putting_the_active_version_again_replaces_it_in_place() {
+    fn the_same_number_again_stands_beside_until_it_is_activated_and_leaves_first() {
         let mut slots = Slots::default();
         slots.put(1, "old");
         slots.activate(1);
-        assert_eq!(slots.put(1, "new"), Some("old"));
+        assert_eq!(slots.put(1, "new"), None);
+        assert_eq!((slots.active(), slots.find(1), slots.beside(1)), (Some(&"old"), Some((Place::Active, &"old")), Some(&"new")));
+        assert!(slots.activate(1));
         assert_eq!(slots.active(), Some(&"new"));
-        assert_eq!(slots.remove(None), ["new"]);
+        assert_eq!((slots.remove(Some(1)), slots.remove(Some(1))), (vec!["old"], vec!["new"]));
         assert!(slots.is_empty());
     }
 }

@@ -1,28 +1,33 @@
-//! Reconciles the models that intent asks for with those that run: fetch, verify, load beside, check, activate.
+//! Reconciles the models that intent asks for with those that run.
 //!
-//! [`Reconciler::restore`] brings back what ran last, from disk alone; [`Reconciler::run`] then follows intent, one worker per
-//! model, so that a model that fails never holds up another. Nothing here takes orders: a worker reads what is desired and
-//! what is there, plans ([`plan`]), and acts. What answers is never taken away because something new failed.
+//! [`Reconciler::restore`] brings back what was committed last, from disk alone; [`Reconciler::run`] then follows intent, one
+//! worker per model, so that a model that fails never holds up another. Nothing here decides: what is next for a model says
+//! `update::step`; a worker writes that down, does it, and tells what came of it. What answers is never taken away because
+//! something new failed.
 
 mod fetch;
-mod plan;
+mod health;
+mod pace;
 mod runner;
-mod slots;
 #[cfg(test)]
 mod tests;
 mod worker;
 
 pub use fetch::{FetchError, Source};
-pub use plan::{Present, Slot, Step, plan};
+pub use health::Voucher;
+pub use pace::Pace;
 pub use runner::Runner;
-pub use slots::{Kept, KeptModel, Slots};
 
 use crate::clock;
+use crate::infer::Place;
 use crate::state::{Chunks, LedgerError};
+use crate::update::{Effect, Event, Here, Journal, State, Surroundings, step};
 use aidos_protocol::ModelName;
 use aidos_protocol::artifact::Digest;
-use aidos_protocol::twin::{DesiredModel, ModelState, ModelStatus};
+use aidos_protocol::twin::{DesiredModel, ModelState, ModelStatus, SignedHealth};
+use health::Told;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -37,10 +42,31 @@ const GRACE: Duration = Duration::from_secs(5);
 /// What intent asks for: models by name.
 pub type Desired = Arc<BTreeMap<ModelName, DesiredModel>>;
 
-/// Where the status of models goes: `models/<name>` of the device's twin.
+/// Where the status of models goes.
 pub trait Report: Send + Sync + 'static {
     /// The status of a model has changed; `None`: there is no such model any more.
     fn model(&self, name: &ModelName, status: Option<&ModelStatus>);
+    /// The health report of a model is another one; `None`: there is no such model any more.
+    fn health(&self, name: &ModelName, health: Option<&SignedHealth>);
+}
+
+/// What the reconciler needs to know of its device.
+#[derive(Clone)]
+pub struct Setup {
+    /// How the device fares.
+    pub surroundings: Arc<dyn Surroundings>,
+    /// How long it waits for what.
+    pub pace: Pace,
+    /// Who signs health reports; `None`: nobody is told any.
+    pub voucher: Option<Voucher>,
+    /// Whether what is decided is written down; not where an agent that does not run is only looked into.
+    pub durable: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { surroundings: Arc::new(Here), pace: Pace::default(), voucher: None, durable: true }
+    }
 }
 
 /// Follows intent. Cheap to clone.
@@ -54,26 +80,26 @@ struct Inner {
     source: Arc<dyn Source>,
     report: Arc<dyn Report>,
     store: Chunks,
-    slots: Slots,
+    journal: Journal,
+    setup: Setup,
     downloads: Semaphore,
     retry: Notify,
-    state: Mutex<State>,
+    known: Mutex<Known>,
+    /// Held while a health report is made, so that an older one never follows a newer one.
+    vouching: Mutex<()>,
     collecting: tokio::sync::Mutex<()>,
+    /// Whether models were followed before in this process: then beginning again means trying again.
+    began: AtomicBool,
 }
 
 #[derive(Default)]
-struct State {
+struct Known {
     desired: Desired,
-    present: BTreeMap<ModelName, Memory>,
+    models: BTreeMap<ModelName, State>,
+    /// What the journal holds.
+    written: BTreeMap<ModelName, String>,
     statuses: BTreeMap<ModelName, ModelStatus>,
-}
-
-/// What is in memory of one model.
-#[derive(Default, Clone)]
-struct Memory {
-    active: Option<Slot>,
-    loaded: BTreeSet<Slot>,
-    engine: String,
+    told: BTreeMap<ModelName, Told>,
 }
 
 struct Worker {
@@ -84,38 +110,58 @@ struct Worker {
 
 impl Reconciler {
     /// A reconciler that has not begun.
-    pub fn new(runner: Arc<dyn Runner>, source: Arc<dyn Source>, report: Arc<dyn Report>, store: Chunks, slots: Slots) -> Self {
+    pub fn new(
+        runner: Arc<dyn Runner>,
+        source: Arc<dyn Source>,
+        report: Arc<dyn Report>,
+        store: Chunks,
+        journal: Journal,
+        setup: Setup,
+    ) -> Self {
         let inner = Inner {
             runner,
             source,
             report,
             store,
-            slots,
+            journal,
+            setup,
             downloads: Semaphore::new(DOWNLOADS),
             retry: Notify::new(),
-            state: Mutex::default(),
+            known: Mutex::default(),
+            vouching: Mutex::default(),
             collecting: tokio::sync::Mutex::default(),
+            began: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
     }
 
-    /// Loads what ran last, from disk alone. A version that does not load any more gives way to the one before it.
+    /// Loads what was committed last, from disk alone. A version that does not load any more, or that keeps ending the
+    /// process, gives way to the one before it.
     pub async fn restore(&self) -> Result<(), LedgerError> {
-        let slots = self.inner.slots.clone();
-        let kept = tokio::task::spawn_blocking(move || slots.all()).await.map_err(|_| LedgerError::Closed)??;
-        for (name, model) in kept {
-            let mut error = String::new();
-            for kept in [model.active, model.previous].into_iter().flatten() {
-                match self.inner.bring_back(&name, &kept).await {
-                    Ok(()) => break,
-                    Err(reason) => {
-                        tracing::error!(model = %name, version = kept.slot.version, %reason, "a model did not come back from disk");
-                        error = format!("version {} did not load after the restart: {reason}", kept.slot.version);
-                    }
-                }
+        let inner = &self.inner;
+        let journal = inner.journal.clone();
+        let kept = tokio::task::spawn_blocking(move || journal.all()).await.map_err(|_| LedgerError::Closed)??;
+        // One, since one bad model ends the process for all of them.
+        let suspects = kept.iter().filter_map(|(name, state)| Some((state.suspect()?, name.clone())));
+        let charged = suspects.max().map(|((_, slot), name)| (name, slot));
+        for (name, state) in kept {
+            let charged = charged.as_ref().filter(|(is, _)| *is == name).map(|(_, slot)| *slot);
+            if let Ok(text) = crate::update::text(&state) {
+                inner.known().written.insert(name.clone(), text);
             }
-            let state = if error.is_empty() { ModelState::Ready } else { ModelState::Failed };
-            self.inner.report_state(&name, None, state, error);
+            inner.known().models.insert(name.clone(), state);
+            let mut effect = inner.tell_once(&name, Event::Restarted { charged }).await;
+            while let Some(next) = effect.filter(|next| matches!(next, Effect::Load(_) | Effect::Unload(_) | Effect::Activate(_)))
+            {
+                if inner.known().models.get(&name).is_none_or(|state| state.answers.is_none() || state.memory.active.is_some()) {
+                    break;
+                }
+                let event = inner.place(&name, &next).await;
+                if let Event::LoadFailed(_, reason, _) | Event::ActivateFailed(_, reason) = &event {
+                    tracing::error!(model = %name, %reason, "a model did not come back from disk");
+                }
+                effect = inner.tell_once(&name, event).await;
+            }
         }
         Ok(())
     }
@@ -123,11 +169,13 @@ impl Reconciler {
     /// Follows `desired` until `cancel`. Returns when every worker has ended, or after a few seconds.
     pub async fn run(self, mut desired: watch::Receiver<Desired>, cancel: CancellationToken) {
         let mut workers: BTreeMap<ModelName, Worker> = BTreeMap::new();
+        let mut again = self.inner.began.swap(true, Ordering::AcqRel);
+        let mut look = tokio::time::interval(self.inner.setup.pace.report.min(Duration::from_secs(5)));
         loop {
             let want = desired.borrow_and_update().clone();
-            self.inner.state().desired = Arc::clone(&want);
+            self.inner.known().desired = Arc::clone(&want);
             let mut names: BTreeSet<ModelName> = want.keys().chain(workers.keys()).cloned().collect();
-            names.extend(self.inner.state().statuses.keys().cloned());
+            names.extend(self.inner.known().models.keys().cloned());
             for name in names {
                 let next = want.get(&name).cloned();
                 if workers.get(&name).is_some_and(|worker| worker.desired == next) {
@@ -138,31 +186,55 @@ impl Reconciler {
                     worker.task
                 });
                 let stop = cancel.child_token();
-                let task = worker::start(Arc::clone(&self.inner), name.clone(), next.clone(), before, stop.clone());
+                let task = worker::start(Arc::clone(&self.inner), name.clone(), next.clone(), again, before, stop.clone());
                 workers.insert(name, Worker { desired: next, cancel: stop, task });
             }
+            again = false;
             workers.retain(|_, worker| worker.desired.is_some() || !worker.task.is_finished());
-            tokio::select! {
-                () = cancel.cancelled() => break,
-                changed = desired.changed() => if changed.is_err() { cancel.cancelled().await; break },
-                () = self.inner.retry.notified() => {
-                    // Those that gave up begin anew; those at work are left alone.
-                    workers.retain(|_, worker| !worker.task.is_finished());
+            loop {
+                tokio::select! {
+                    () = cancel.cancelled() => return self.end(workers).await,
+                    changed = desired.changed() => match changed {
+                        Ok(()) => break,
+                        Err(_) => {
+                            cancel.cancelled().await;
+                            return self.end(workers).await;
+                        }
+                    },
+                    () = self.inner.retry.notified() => {
+                        // Those that came to rest begin anew; those at work are left alone.
+                        workers.retain(|_, worker| !worker.task.is_finished());
+                        again = true;
+                        break;
+                    }
+                    _ = look.tick() => {
+                        let names: Vec<ModelName> = self.inner.known().models.keys().cloned().collect();
+                        names.iter().for_each(|name| self.inner.vouch(name));
+                    }
                 }
             }
         }
-        let all = workers.into_values().map(|worker| worker.task);
-        let _ = tokio::time::timeout(GRACE, futures::future::join_all(all)).await;
     }
 
-    /// Tries again whatever has failed for good.
+    async fn end(&self, workers: BTreeMap<ModelName, Worker>) {
+        let all = workers.into_values().map(|worker| worker.task);
+        if tokio::time::timeout(GRACE, futures::future::join_all(all)).await.is_err() {
+            tracing::warn!("a model was still being loaded when the agent had to end");
+        }
+        let names: Vec<ModelName> = self.inner.known().models.keys().cloned().collect();
+        for name in names {
+            self.inner.tell_once(&name, Event::Stopping).await;
+        }
+    }
+
+    /// Tries again whatever was given up.
     pub fn retry(&self) {
         self.inner.retry.notify_one();
     }
 
     /// Where each model stands.
     pub fn statuses(&self) -> BTreeMap<ModelName, ModelStatus> {
-        self.inner.state().statuses.clone()
+        self.inner.known().statuses.clone()
     }
 
     /// Reads every stored file and removes what has rotted; returns the digests of those. Takes as long as reading them does.
@@ -182,58 +254,122 @@ impl Reconciler {
 }
 
 impl Inner {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn bring_back(&self, name: &ModelName, kept: &Kept) -> Result<(), String> {
-        let file = self.store.path(&kept.slot.digest).ok_or("its file is gone; it is fetched again once there is a link")?;
-        let engine = self.runner.load(name, kept.slot.version, &file, kept.manifest.clone()).await?;
-        self.runner.activate(name, kept.slot.version).await?;
-        let memory = Memory { active: Some(kept.slot), loaded: BTreeSet::from([kept.slot]), engine };
-        self.state().present.insert(name.clone(), memory);
+    /// Takes the machine of `name` one step on: what it decided is on disk before this returns, and what it reports is told.
+    /// `None`: `stop` came first, and nothing has changed.
+    async fn tell(&self, name: &ModelName, event: Event, stop: &CancellationToken) -> Option<Option<Effect>> {
+        let (state, effect) = self.judge(name, event);
+        let mut failures = 0;
+        while let Err(error) = self.write(name, &state).await {
+            tracing::error!(model = %name, %error, "what is decided of a model cannot be written; nothing is done before it is");
+            self.show(name, Some(format!("nothing goes on: {error}")));
+            tokio::select! {
+                () = stop.cancelled() => return None,
+                () = tokio::time::sleep(self.setup.pace.pause(failures, rand::random())) => failures += 1,
+            }
+        }
+        self.adopt(name, state);
+        Some(effect)
+    }
+
+    /// The same, for times when a disk that cannot be written must not keep a model from answering, or the agent from ending.
+    async fn tell_once(&self, name: &ModelName, event: Event) -> Option<Effect> {
+        let (state, effect) = self.judge(name, event);
+        if let Err(error) = self.write(name, &state).await {
+            tracing::error!(model = %name, %error, "what is decided of a model cannot be written; it goes on all the same");
+        }
+        self.adopt(name, state);
+        effect
+    }
+
+    fn judge(&self, name: &ModelName, event: Event) -> (State, Option<Effect>) {
+        let state = self.known().models.get(name).cloned().unwrap_or_default();
+        step(state, event, clock::now())
+    }
+
+    async fn write(&self, name: &ModelName, state: &State) -> Result<(), LedgerError> {
+        let text = crate::update::text(state)?;
+        if !self.setup.durable || self.known().written.get(name) == Some(&text) {
+            return Ok(());
+        }
+        self.journal.write(name.clone(), state).await?;
+        self.known().written.insert(name.clone(), text);
         Ok(())
     }
 
-    /// Sets where a model stands and tells it, when that is news.
-    fn report_state(&self, name: &ModelName, desired: Option<u64>, state: ModelState, error: String) {
-        let mut all = self.state();
-        let memory = all.present.get(name).cloned().unwrap_or_default();
-        let desired_version = desired.or_else(|| all.desired.get(name).map(|model| model.version));
-        let before = all.statuses.get(name);
-        let since_us = before.filter(|status| status.state == state).map_or_else(clock::now, |status| status.since_us);
+    fn adopt(&self, name: &ModelName, state: State) {
+        let trial = state.trial();
+        let before = self.known().models.insert(name.clone(), state).and_then(|before| before.trial());
+        if trial.is_some() && before.is_none() {
+            // Both are measured over the same time.
+            self.runner.mark(name, Place::Active);
+            self.runner.mark(name, Place::Beside);
+        }
+        self.runner.experiment(name, trial.map(|(slot, experiment)| (slot.version, experiment)));
+        self.show(name, None);
+        self.vouch(name);
+    }
+
+    /// Tells where a model stands, when that is news. `trouble` stands in for the machine's reason.
+    fn show(&self, name: &ModelName, trouble: Option<String>) {
+        let mut known = self.known();
+        let Some(state) = known.models.get(name) else { return };
+        let (standing, reason) = state.standing();
+        let memory = &state.memory;
+        let desired = known.desired.get(name);
+        let update = state.update.as_ref();
+        let before = known.statuses.get(name);
+        let since_us = before.filter(|status| status.state == standing).map_or_else(clock::now, |status| status.since_us);
         let status = ModelStatus {
-            desired_version,
+            desired_version: desired.map(|model| model.version).or_else(|| update.map(|update| update.desired.version)),
             active_version: memory.active.map(|slot| slot.version),
             previous_version: memory.loaded.iter().rev().find(|slot| Some(**slot) != memory.active).map(|slot| slot.version),
-            state,
-            error,
-            deployment: all.desired.get(name).and_then(|model| model.deployment),
+            state: standing,
+            error: trouble.unwrap_or(reason),
+            deployment: update.and_then(|update| update.desired.deployment),
             digest: memory.active.map(|slot| slot.digest),
-            engine: if memory.active.is_some() { memory.engine } else { String::new() },
+            engine: if memory.active.is_some() { memory.engine.clone() } else { String::new() },
             since_us,
         };
         if before != Some(&status) {
-            all.statuses.insert(name.clone(), status.clone());
-            drop(all);
+            known.statuses.insert(name.clone(), status.clone());
+            drop(known);
+            if matches!(status.state, ModelState::Failed | ModelState::RolledBack) {
+                tracing::warn!(model = %name, version = status.desired_version, reason = %status.error, "the model is not as desired");
+            }
             self.report.model(name, Some(&status));
         }
     }
 
-    /// Removes from the store what neither intent nor a slot nor memory refers to.
+    /// There is no such model any more.
+    fn forgotten(&self, name: &ModelName) {
+        let mut known = self.known();
+        known.models.remove(name);
+        known.written.remove(name);
+        known.statuses.remove(name);
+        known.told.remove(name);
+        drop(known);
+        self.report.model(name, None);
+        self.report.health(name, None);
+    }
+
+    /// Removes from the store what neither intent nor a machine refers to.
     async fn collect(&self) -> Result<u64, FetchError> {
         let _one = self.collecting.lock().await;
-        let mut needed: HashSet<Digest> = {
-            let state = self.state();
-            let desired = state.desired.values().flat_map(|model| [Some(model.digest), model.manifest_digest]).flatten();
-            let loaded = state.present.values().flat_map(|memory| memory.loaded.iter().map(|slot| slot.digest));
-            desired.chain(loaded).collect()
+        let needed: HashSet<Digest> = {
+            let known = self.known();
+            let given_up = |name: &ModelName| {
+                known.models.get(name).and_then(|state| state.update.as_ref()).is_some_and(|update| update.is_given_up())
+            };
+            let desired = known.desired.iter().filter(|(name, _)| !given_up(name));
+            let desired =
+                desired.flat_map(|(_, model)| [Some(model.digest), model.manifest_digest, model.golden_digest]).flatten();
+            desired.chain(known.models.values().flat_map(State::digests)).collect()
         };
-        let (store, slots) = (self.store.clone(), self.slots.clone());
-        fetch::blocking(move || {
-            needed.extend(slots.digests()?);
-            store.collect(&needed)
-        })
-        .await
+        let store = self.store.clone();
+        fetch::blocking(move || store.collect(&needed)).await
     }
 }

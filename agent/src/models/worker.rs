@@ -1,68 +1,47 @@
-//! Brings one model to what is desired of it, and tries again with pauses when that fails.
+//! Does what the machine of one model says, one thing after the other, and tells it what came of it.
 //!
-//! Invariant: a worker begins only after the one before it for the same model has ended, and stops between two steps, so
-//! what is known to be in memory always is.
+//! Invariant: a worker begins only after the one before it for the same model has ended, and stops only where nothing is half
+//! done, so what is known to be in memory always is.
 
-use super::fetch::{FetchError, fetch};
-use super::{Inner, Kept, Present, Slot, Step, plan};
+use super::Inner;
+use super::fetch::{FetchError, blocking, fetch};
+use crate::infer::Place;
 use crate::link::LinkError;
-use crate::state::{ChunkError, LedgerError};
+use crate::state::ChunkError;
+use crate::update::{Effect, Event, Kept, Measured, Slot, Trouble, WaitKind};
 use aidos_protocol::ModelName;
 use aidos_protocol::artifact::Digest;
+use aidos_protocol::golden::{Golden, MAX_GOLDEN_BYTES};
 use aidos_protocol::manifest::Manifest;
-use aidos_protocol::twin::{DesiredModel, ModelState};
+use aidos_protocol::twin::DesiredModel;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// The first pause after a failure; it doubles with each one.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause: what a person who mends something waits for at most.
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// Attempts at what fails by itself (a file that does not load): more would only wear the device.
-/// A new intent, a restart or `restart models` tries anew.
-const FINAL_ATTEMPTS: u32 = 3;
-
-/// Why an attempt failed, and what that means for the next one.
-#[derive(Debug)]
-enum Failure {
-    /// There is no link; wait for it.
-    Offline(String),
-    /// May go better later.
-    Passing(String),
-    /// Will most likely fail again.
-    Final(String),
-    /// Another desire came, or the agent ends.
-    Stopped,
-}
-
-impl From<FetchError> for Failure {
+impl From<FetchError> for Event {
     fn from(error: FetchError) -> Self {
         let text = error.to_string();
-        match error {
-            FetchError::Link(LinkError::Offline) => Self::Offline(text),
-            FetchError::Refused { .. } | FetchError::Length { .. } => Self::Final(text),
+        let trouble = match error {
+            FetchError::Link(LinkError::Offline) => Trouble::Link,
+            FetchError::Refused { .. } | FetchError::Length { .. } => Trouble::Final,
             FetchError::Store(ChunkError::Size { .. } | ChunkError::Mismatch { .. } | ChunkError::TooLong { .. }) => {
-                Self::Final(text)
+                Trouble::Final
             }
-            FetchError::Stopping => Self::Stopped,
-            _ => Self::Passing(text),
-        }
-    }
-}
-impl From<LedgerError> for Failure {
-    fn from(error: LedgerError) -> Self {
-        Self::Passing(error.to_string())
+            FetchError::Store(ChunkError::StoreFull { .. } | ChunkError::NoSpace { .. }) => Trouble::Room,
+            _ => Trouble::Passing,
+        };
+        Self::Failed(trouble, text)
     }
 }
 
-/// Starts the worker; it waits for `before` first.
+/// Starts the worker; it waits for `before` first. `again`: what was given up is to be tried again.
 pub(super) fn start(
     inner: Arc<Inner>,
     name: ModelName,
     desired: Option<DesiredModel>,
+    again: bool,
     before: Option<JoinHandle<()>>,
     stop: CancellationToken,
 ) -> JoinHandle<()> {
@@ -71,211 +50,237 @@ pub(super) fn start(
             // Its panic, if it had one, was its own.
             let _ = before.await;
         }
-        follow(&inner, &name, desired.as_ref(), &stop).await;
+        follow(&inner, &name, desired, again, &stop).await;
     })
 }
 
-async fn follow(inner: &Inner, name: &ModelName, desired: Option<&DesiredModel>, stop: &CancellationToken) {
-    let version = desired.map(|desired| desired.version);
-    let mut failures = 0u32;
-    while !stop.is_cancelled() {
-        let outcome = match desired {
-            Some(desired) => reach(inner, name, desired, stop).await,
-            None => forget(inner, name).await,
-        };
-        let (state, text, reachable) = match outcome {
-            Ok(()) => {
-                if let Err(error) = inner.collect().await {
-                    tracing::warn!(%error, "files that nothing needs could not be removed");
-                }
-                return;
-            }
-            Err(Failure::Stopped) => return,
-            Err(Failure::Offline(text)) => (ModelState::Pending, text, true),
-            Err(Failure::Passing(text)) => (ModelState::Failed, text, true),
-            Err(Failure::Final(text)) => (ModelState::Failed, text, failures + 1 < FINAL_ATTEMPTS),
-        };
-        tracing::warn!(model = %name, version, attempt = failures + 1, error = %text, "the model is not as desired");
-        if desired.is_some() {
-            inner.report_state(name, version, state, text);
-        }
-        if !reachable {
+async fn follow(inner: &Inner, name: &ModelName, desired: Option<DesiredModel>, again: bool, stop: &CancellationToken) {
+    let gone = desired.is_none();
+    let Some(mut effect) = inner.tell(name, Event::Desire(desired.map(Box::new)), stop).await else { return };
+    if again {
+        let Some(next) = inner.tell(name, Event::Retry, stop).await else { return };
+        effect = next;
+    }
+    let mut watch = Watch::default();
+    while let Some(next) = effect {
+        if stop.is_cancelled() {
             return;
         }
-        let pause = pause(failures, rand::random());
-        failures = failures.saturating_add(1);
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
-            () = inner.source.reachable(), if state == ModelState::Pending => {}
+        let event = tokio::select! {
+            // What has begun to change the memory is not left half done.
+            event = inner.place(name, &next), if changes_memory(&next) => Some(event),
+            () = stop.cancelled(), if !changes_memory(&next) => None,
+            event = inner.act(name, &next, &mut watch), if !changes_memory(&next) => event,
+        };
+        let Some(event) = event else { return };
+        let Some(then) = inner.tell(name, event, stop).await else { return };
+        effect = then;
+    }
+    if gone {
+        inner.forgotten(name);
+    }
+    if let Err(error) = inner.collect().await {
+        tracing::warn!(%error, "files that nothing needs could not be removed");
+    }
+}
+
+fn changes_memory(effect: &Effect) -> bool {
+    matches!(effect, Effect::Load(_) | Effect::Unload(_) | Effect::Activate(_))
+}
+
+/// Counts the seconds of a watch by a clock that does not jump.
+#[derive(Debug, Default)]
+struct Watch {
+    of: Option<(Slot, Instant)>,
+    counted: u32,
+}
+
+impl Watch {
+    /// Whole seconds since the last call for the same version.
+    fn seconds(&mut self, slot: Slot) -> u32 {
+        match self.of {
+            Some((is, since)) if is == slot => {
+                let all = u32::try_from(since.elapsed().as_secs()).unwrap_or(u32::MAX);
+                all - std::mem::replace(&mut self.counted, all)
+            }
+            _ => {
+                *self = Self { of: Some((slot, Instant::now())), counted: 0 };
+                0
+            }
         }
     }
 }
 
-/// Half to all of a pause that doubles: `jitter` is 0 to 1, and keeps a fleet from asking all at once.
-fn pause(failures: u32, jitter: f64) -> Duration {
-    let whole = FIRST_PAUSE.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE);
-    whole.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
-}
-
-async fn forget(inner: &Inner, name: &ModelName) -> Result<(), Failure> {
-    let memory = inner.state().present.get(name).cloned().unwrap_or_default();
-    // Durable first: a crash after it leaves a model in no memory and on no list.
-    inner.slots.forget(name.clone()).await?;
-    for slot in &memory.loaded {
-        inner.runner.unload(name, slot.version).await;
+impl Inner {
+    fn desired(&self, name: &ModelName) -> Option<DesiredModel> {
+        self.known().models.get(name).and_then(|state| Some(state.update.as_ref()?.desired.clone()))
     }
-    let mut state = inner.state();
-    state.present.remove(name);
-    state.statuses.remove(name);
-    drop(state);
-    inner.report.model(name, None);
-    Ok(())
-}
 
-async fn reach(inner: &Inner, name: &ModelName, desired: &DesiredModel, stop: &CancellationToken) -> Result<(), Failure> {
-    let slot = Slot { version: desired.version, digest: desired.digest };
-    let memory = inner.state().present.get(name).cloned().unwrap_or_default();
-    let file = inner.store.path(&slot.digest).is_some();
-    let present = Present { active: memory.active, loaded: memory.loaded, file };
-    let say = |state| inner.report_state(name, Some(slot.version), state, String::new());
-    for step in plan(Some(slot), &present) {
-        if stop.is_cancelled() {
-            return Err(Failure::Stopped);
-        }
-        match step {
-            Step::Fetch => {
-                say(ModelState::Pending);
-                let _seat = inner.downloads.acquire().await.map_err(|_| Failure::Stopped)?;
-                say(ModelState::Downloading);
-                obtain(inner, slot.digest, Some(desired.size), stop).await?;
-                say(ModelState::Verifying);
+    /// Changes what is in memory. Ends by itself in bounded time.
+    pub(super) async fn place(&self, name: &ModelName, effect: &Effect) -> Event {
+        match effect {
+            Effect::Load(kept) => self.load(name, kept).await,
+            Effect::Unload(slot) => {
+                self.runner.unload(name, slot.version).await;
+                Event::Unloaded(*slot)
             }
-            Step::Load => {
-                say(ModelState::Loading);
-                load(inner, name, slot, desired, stop).await?;
-            }
-            Step::Check => {
-                if let Err(reason) = inner.runner.check(name, slot.version).await {
-                    drop_loaded(inner, name, slot).await;
-                    return Err(Failure::Final(reason));
+            Effect::Activate(slot) => {
+                let baseline = self.runner.measures(name, Place::Active).filter(|measures| measures.requests > 0);
+                match self.runner.activate(name, slot.version).await {
+                    Ok(()) => {
+                        self.runner.mark(name, Place::Active);
+                        tracing::info!(model = %name, version = slot.version, "the model answers");
+                        Event::Activated(*slot, baseline)
+                    }
+                    Err(reason) => Event::ActivateFailed(*slot, reason),
                 }
             }
-            Step::Activate => activate(inner, name, slot, desired, stop).await?,
-            Step::Unload(version) => {
-                inner.runner.unload(name, version).await;
-                if let Some(memory) = inner.state().present.get_mut(name) {
-                    memory.loaded.retain(|slot| slot.version != version);
-                }
-            }
-            Step::Forget => {}
+            _ => Event::Tick,
         }
     }
-    say(ModelState::Ready);
-    Ok(())
-}
 
-async fn obtain(inner: &Inner, digest: Digest, size: Option<u64>, stop: &CancellationToken) -> Result<PathBuf, Failure> {
-    let attempt = async {
-        match fetch(&*inner.source, &inner.store, digest, size).await {
-            Err(FetchError::Store(ChunkError::StoreFull { .. } | ChunkError::NoSpace { .. })) if inner.collect().await? > 0 => {
-                fetch(&*inner.source, &inner.store, digest, size).await
+    /// Does what may be broken off at any time; `None`: there is nothing to do it for.
+    async fn act(&self, name: &ModelName, effect: &Effect, watch: &mut Watch) -> Option<Event> {
+        let pace = &self.setup.pace;
+        let desired = self.desired(name);
+        Some(match effect {
+            Effect::Look => {
+                let surroundings = Arc::clone(&self.setup.surroundings);
+                let looked = tokio::task::spawn_blocking(move || surroundings.now()).await;
+                looked.map_or_else(|_| Event::Failed(Trouble::Passing, "the sensors could not be read".into()), Event::Looked)
+            }
+            Effect::Pause(WaitKind::Need, _) => {
+                tokio::time::sleep(pace.look).await;
+                Event::Tick
+            }
+            Effect::Pause(kind, tries) => {
+                tokio::select! {
+                    () = tokio::time::sleep(pace.pause(tries.saturating_sub(1), rand::random())) => {}
+                    () = self.source.reachable(), if *kind == WaitKind::Link => {}
+                }
+                Event::Tick
+            }
+            Effect::Fetch => self.fetch_all(&desired?).await,
+            Effect::Verify => self.verify(&desired?).await,
+            Effect::Test(slot) => self.test(name, *slot, &desired?).await,
+            Effect::Measure(slot) => {
+                let before = watch.seconds(*slot);
+                tokio::time::sleep(pace.watch).await;
+                let candidate = self.runner.measures(name, Place::Active).unwrap_or_default();
+                let elapsed_s = before.saturating_add(watch.seconds(*slot));
+                Event::Measured(Box::new(Measured { candidate, elapsed_s }))
+            }
+            Effect::Settle => {
+                tokio::time::sleep(pace.settle).await;
+                Event::Settled
+            }
+            Effect::Load(_) | Effect::Unload(_) | Effect::Activate(_) => return None,
+        })
+    }
+
+    async fn fetch_all(&self, desired: &DesiredModel) -> Event {
+        let Ok(_seat) = self.downloads.acquire().await else {
+            return Event::Failed(Trouble::Passing, "the agent is stopping".into());
+        };
+        let files = [(Some(desired.digest), Some(desired.size)), (desired.manifest_digest, None), (desired.golden_digest, None)];
+        for (digest, size) in files {
+            if let Some(digest) = digest
+                && let Err(error) = self.obtain(digest, size).await
+            {
+                return error.into();
+            }
+        }
+        Event::Fetched
+    }
+
+    async fn obtain(&self, digest: Digest, size: Option<u64>) -> Result<PathBuf, FetchError> {
+        match fetch(&*self.source, &self.store, digest, size).await {
+            Err(FetchError::Store(ChunkError::StoreFull { .. } | ChunkError::NoSpace { .. })) if self.collect().await? > 0 => {
+                fetch(&*self.source, &self.store, digest, size).await
             }
             other => other,
         }
-    };
-    tokio::select! {
-        () = stop.cancelled() => Err(Failure::Stopped),
-        fetched = attempt => Ok(fetched?),
     }
-}
 
-/// The manifest: as intent carries it, or as the artifact it names.
-async fn manifest(inner: &Inner, desired: &DesiredModel, stop: &CancellationToken) -> Result<Manifest, Failure> {
-    if let Some(manifest) = &desired.manifest {
-        return Ok(manifest.clone());
-    }
-    let Some(digest) = desired.manifest_digest else { return Ok(Manifest::default()) };
-    let path = obtain(inner, digest, None, stop).await?;
-    let bytes = tokio::fs::read(&path).await.map_err(|error| Failure::Passing(format!("{}: {error}", path.display())))?;
-    let manifest: Manifest = serde_json::from_slice(&bytes)
-        .map_err(|error| Failure::Final(format!("the model's manifest cannot be read: {error}")))?;
-    manifest.check().map_err(|error| Failure::Final(error.to_string()))?;
-    Ok(manifest)
-}
-
-async fn load(
-    inner: &Inner,
-    name: &ModelName,
-    slot: Slot,
-    desired: &DesiredModel,
-    stop: &CancellationToken,
-) -> Result<(), Failure> {
-    let manifest = manifest(inner, desired, stop).await?;
-    let Some(file) = inner.store.path(&slot.digest) else {
-        return Err(Failure::Passing("the model's file is gone; it is fetched again".into()));
-    };
-    match inner.runner.load(name, slot.version, &file, manifest).await {
-        Ok(engine) => {
-            let mut state = inner.state();
-            let memory = state.present.entry(name.clone()).or_default();
-            memory.loaded.retain(|loaded| loaded.version != slot.version);
-            memory.loaded.insert(slot);
-            if let Some(active) = memory.active.as_mut().filter(|active| active.version == slot.version) {
-                *active = slot;
-            }
-            memory.engine = engine;
-            Ok(())
-        }
-        Err(reason) => {
-            // A file that has rotted on disk does not load either; then it is removed here and fetched again.
-            let store = inner.store.clone();
-            let whole = super::fetch::blocking(move || store.verify(&slot.digest)).await?;
-            if whole {
-                Err(Failure::Final(reason))
-            } else {
-                Err(Failure::Passing(format!("the stored file was damaged: {reason}")))
+    /// Reads everything that was fetched once more, whole.
+    async fn verify(&self, desired: &DesiredModel) -> Event {
+        for digest in [Some(desired.digest), desired.manifest_digest, desired.golden_digest].into_iter().flatten() {
+            let store = self.store.clone();
+            match blocking(move || store.verify(&digest)).await {
+                Ok(true) => {}
+                Ok(false) => return Event::Failed(Trouble::Damaged, format!("the stored file of {digest} was damaged")),
+                Err(error) => return error.into(),
             }
         }
+        if let Some(Err(event)) = self.cases(desired).await {
+            return event;
+        }
+        match self.manifest(desired).await {
+            Ok(manifest) => Event::Verified(Box::new(manifest)),
+            Err(event) => event,
+        }
     }
-}
 
-async fn activate(
-    inner: &Inner,
-    name: &ModelName,
-    slot: Slot,
-    desired: &DesiredModel,
-    stop: &CancellationToken,
-) -> Result<(), Failure> {
-    let kept = Kept { slot, manifest: manifest(inner, desired, stop).await? };
-    inner.slots.activate(name.clone(), kept).await?;
-    inner.runner.activate(name, slot.version).await.map_err(Failure::Passing)?;
-    if let Some(memory) = inner.state().present.get_mut(name) {
-        memory.active = Some(slot);
+    /// The manifest: as intent carries it, or as the artifact it names.
+    async fn manifest(&self, desired: &DesiredModel) -> Result<Manifest, Event> {
+        if let Some(manifest) = &desired.manifest {
+            return Ok(manifest.clone());
+        }
+        let Some(digest) = desired.manifest_digest else { return Ok(Manifest::default()) };
+        let bytes = self.read(digest).await?;
+        let wrong = |reason: String| Event::Failed(Trouble::Final, format!("the model's manifest cannot be read: {reason}"));
+        let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
+        manifest.check().map_err(|error| wrong(error.to_string()))?;
+        Ok(manifest)
     }
-    tracing::info!(model = %name, version = slot.version, "the model answers");
-    Ok(())
-}
 
-async fn drop_loaded(inner: &Inner, name: &ModelName, slot: Slot) {
-    // One that already answers (same number, other bytes) stays: no answer would be worse.
-    if inner.state().present.get(name).is_some_and(|memory| memory.active == Some(slot)) {
-        return;
+    /// The golden cases, where the model brings some.
+    async fn cases(&self, desired: &DesiredModel) -> Option<Result<Golden, Event>> {
+        let digest = desired.golden_digest?;
+        let read = async {
+            let bytes = self.read(digest).await?;
+            Golden::from_json(&bytes).map_err(|error| Event::Failed(Trouble::Final, error.to_string()))
+        };
+        Some(read.await)
     }
-    inner.runner.unload(name, slot.version).await;
-    if let Some(memory) = inner.state().present.get_mut(name) {
-        memory.loaded.remove(&slot);
+
+    /// A small artifact that was fetched before.
+    async fn read(&self, digest: Digest) -> Result<Vec<u8>, Event> {
+        let gone = || Event::Failed(Trouble::Damaged, format!("the stored file of {digest} is gone"));
+        let path = self.store.path(&digest).ok_or_else(gone)?;
+        let unreadable = |error| Event::Failed(Trouble::Passing, format!("{}: {error}", path.display()));
+        let length = tokio::fs::metadata(&path).await.map_err(unreadable)?.len();
+        if length > MAX_GOLDEN_BYTES as u64 {
+            return Err(Event::Failed(
+                Trouble::Final,
+                format!("{digest} has {length} bytes, at most {MAX_GOLDEN_BYTES} are read"),
+            ));
+        }
+        tokio::fs::read(&path).await.map_err(unreadable)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    async fn load(&self, name: &ModelName, kept: &Kept) -> Event {
+        let slot = kept.slot;
+        let Some(file) = self.store.path(&slot.digest) else {
+            return Event::LoadFailed(slot, "its file is gone; it is fetched again once there is a link".into(), false);
+        };
+        match self.runner.load(name, slot.version, &file, kept.manifest.clone()).await {
+            Ok(engine) => Event::Loaded(slot, engine),
+            Err(reason) => {
+                // A file that has rotted on disk does not load either; then it is removed here and fetched again.
+                let store = self.store.clone();
+                let whole = blocking(move || store.verify(&slot.digest)).await.unwrap_or(true);
+                let reason = if whole { reason } else { format!("the stored file was damaged: {reason}") };
+                Event::LoadFailed(slot, reason, whole)
+            }
+        }
+    }
 
-    #[test]
-    fn pauses_double_up_to_a_limit_and_never_vanish() {
-        assert_eq!(pause(0, 1.0), Duration::from_secs(1));
-        assert_eq!(pause(3, 0.0), Duration::from_secs(4));
-        assert_eq!(pause(40, 1.0), LONGEST_PAUSE);
+    async fn test(&self, name: &ModelName, slot: Slot, desired: &DesiredModel) -> Event {
+        match self.cases(desired).await {
+            None => Event::Tested(self.runner.check(name, slot.version).await.map(|()| None)),
+            Some(Ok(golden)) => Event::Tested(Ok(Some(self.runner.golden(name, slot.version, &golden).await))),
+            Some(Err(event)) => event,
+        }
     }
 }

@@ -12,3 +12,4 @@ pub use gpu::Gpus;
 pub use inventory::{collect, hostname};
 pub use logging::{Logging, SetLevel};
 pub use logs::{LogLine, Logs};
+pub use telemetry::resident_bytes;

@@ -107,6 +107,12 @@ impl Sampler {
     }
 }
 
+/// Bytes of this process in memory; `None` where the system does not tell.
+pub fn resident_bytes() -> Option<u64> {
+    let bytes = own_memory(&mut System::new_with_specifics(RefreshKind::nothing()).ok()?);
+    bytes.is_finite().then_some(bytes as u64)
+}
+
 fn own_memory(system: &mut System) -> f64 {
     let Ok(pid) = sysinfo::get_current_pid() else { return f64::NAN };
     let kinds = ProcessRefreshKind::nothing().with_memory();

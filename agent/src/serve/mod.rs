@@ -10,6 +10,7 @@ mod error;
 mod health;
 mod infer;
 mod listen;
+mod measures;
 mod metrics;
 mod models;
 
@@ -54,7 +55,8 @@ pub fn router(models: Models, context: ServeContext) -> Router {
         .route("/ready", get(models::ready))
         .route("/config", get(models::config))
         .route("/stats", get(models::statistics_of))
-        .route("/infer", post(infer::infer));
+        .route("/infer", post(infer::infer))
+        .route("/metrics", post(measures::custom));
     Router::new()
         .route("/v2", get(health::server))
         .route("/v2/health/live", get(health::live))

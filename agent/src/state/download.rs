@@ -3,6 +3,7 @@
 //! Invariant: the offset in the ledger is never beyond what is flushed to disk, so a resumed file never has a hole.
 
 use super::chunks::{ChunkError, Chunks, digest_of, io};
+use crate::fault;
 use aidos_protocol::artifact::{Digest, Digester};
 use rusqlite::{OptionalExtension as _, params};
 use std::fs::{File, OpenOptions};
@@ -58,6 +59,7 @@ impl Download {
             let sql = "SELECT size, offset FROM downloads WHERE digest = ?1";
             Ok(tx.query_row(sql, [text], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
         })?;
+        fault::point("download.create").map_err(io(&part))?;
         let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&part).map_err(io(&part))?;
         let length = file.metadata().map_err(io(&part))?.len();
         let mut offset = match known {
@@ -67,7 +69,7 @@ impl Download {
         if offset > size {
             offset = 0;
         }
-        file.set_len(offset).map_err(io(&part))?;
+        fault::point("download.truncate").and_then(|()| file.set_len(offset)).map_err(io(&part))?;
         file.seek(SeekFrom::Start(offset)).map_err(io(&part))?;
         let digester = Hash(digest_of(&part, offset)?);
         Ok(Self { digest, size, offset, flushed: offset, file, part, digester, guard })
@@ -93,7 +95,8 @@ impl Download {
         if bytes.len() as u64 > self.size - self.offset {
             return Err(ChunkError::TooLong { digest: self.digest, size: self.size });
         }
-        self.file.write_all(bytes).map_err(io(&self.part))?;
+        fault::point("download.write").and_then(|()| self.file.write_all(bytes)).map_err(io(&self.part))?;
+        fault::after("download.written");
         self.digester.0.update(bytes);
         self.offset += bytes.len() as u64;
         if self.offset - self.flushed >= CHECKPOINT { self.checkpoint() } else { Ok(()) }
@@ -104,7 +107,8 @@ impl Download {
         if self.flushed == self.offset {
             return Ok(());
         }
-        self.file.sync_data().map_err(io(&self.part))?;
+        fault::point("download.sync").and_then(|()| self.file.sync_data()).map_err(io(&self.part))?;
+        fault::after("download.synced");
         let (text, size, offset) = (self.digest.to_string(), self.size.cast_signed(), self.offset.cast_signed());
         self.guard.store.ledger.transaction(|tx| {
             let sql = "INSERT INTO downloads (digest, size, offset) VALUES (?1, ?2, ?3)
@@ -134,11 +138,14 @@ impl Download {
         }
         let mut permissions = self.file.metadata().map_err(io(&self.part))?.permissions();
         permissions.set_readonly(true);
-        self.file.set_permissions(permissions).map_err(io(&self.part))?;
-        self.file.sync_all().map_err(io(&self.part))?;
+        fault::point("download.protect").and_then(|()| self.file.set_permissions(permissions)).map_err(io(&self.part))?;
+        fault::point("download.flush").and_then(|()| self.file.sync_all()).map_err(io(&self.part))?;
+        fault::after("download.flushed");
         let dir = &self.guard.store.dir;
         let path = dir.join(self.digest.hex());
-        std::fs::rename(&self.part, &path).map_err(io(&path))?;
+        fault::point("download.rename").and_then(|()| std::fs::rename(&self.part, &path)).map_err(io(&path))?;
+        fault::after("download.renamed");
+        fault::point("download.folder").map_err(io(dir))?;
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(io(dir))?;
         self.forget()?;
         Ok(path)

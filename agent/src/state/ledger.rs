@@ -4,6 +4,7 @@
 //! transactions never wait for each other longer than one of them takes; a damaged file is set aside, never repaired in place
 //! and never deleted unseen.
 
+use crate::fault;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -134,7 +135,10 @@ impl Ledger {
     /// Runs a module's `CREATE … IF NOT EXISTS` statements. Each module that keeps rows calls this once as it opens.
     pub fn declare(&self, schema: &str) -> Result<(), LedgerError> {
         let connection = self.lock();
-        connection.execute_batch(schema).map_err(|e| self.sort(e))
+        self.point("ledger.declare")?;
+        connection.execute_batch(schema).map_err(|e| self.sort(e))?;
+        fault::after("ledger.declared");
+        Ok(())
     }
 
     /// The value of `key`, if there is one.
@@ -156,9 +160,12 @@ impl Ledger {
     /// from async code call [`Ledger::run`]. `work` must not call the ledger itself, only `tx`.
     pub fn transaction<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, LedgerError>) -> Result<T, LedgerError> {
         let mut connection = self.lock();
+        self.point("ledger.begin")?;
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(|e| self.sort(e))?;
         let value = work(&tx).map_err(|e| self.sort_any(e))?;
+        self.point("ledger.commit")?;
         tx.commit().map_err(|e| self.sort(e))?;
+        fault::after("ledger.committed");
         Ok(value)
     }
 
@@ -221,6 +228,10 @@ impl Ledger {
     fn lock(&self) -> MutexGuard<'_, Connection> {
         // A panic within a transaction has rolled it back as it unwound, so the connection is sound.
         self.inner.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn point(&self, name: &'static str) -> Result<(), LedgerError> {
+        fault::point(name).map_err(|source| LedgerError::Io { path: self.inner.path.clone(), source })
     }
 
     fn sort(&self, error: rusqlite::Error) -> LedgerError {

@@ -356,3 +356,26 @@ async fn a_stop_lets_the_server_end_and_frees_the_port() {
     server.await.unwrap().unwrap();
     TcpListener::bind(address).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_the_application_measured_of_a_version_is_taken_by_name_and_bounded() {
+    let served = Served::new().await;
+    let path = "/v2/models/digits/versions/1/metrics";
+    let (status, _) = served.post(path, r#"{"yield": 0.5, "picks": 3}"#).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    let measures = served.models.measures(&name("digits"), aidos_agent::infer::Place::Active).unwrap();
+    assert_eq!(measures.custom["yield"], 0.5);
+    let many: std::collections::BTreeMap<String, f64> = (0..40).map(|n| (format!("m{n}"), 1.0)).collect();
+    for (body, word) in [
+        (r#"{"Yield": 1}"#.to_owned(), "`Yield`"),
+        (r#"{"shadow.agreement": 1}"#.to_owned(), "shadow."),
+        (r#"["yield"]"#.to_owned(), "JSON map"),
+        (serde_json::to_string(&many).unwrap(), "fewer names"),
+    ] {
+        let (status, answer) = served.post(path, body).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert!(answer["error"].as_str().unwrap().contains(word), "{answer}");
+    }
+    assert_eq!(served.post("/v2/models/digits/versions/9/metrics", "{}").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(served.post(path, " ".repeat(5_000)).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+}

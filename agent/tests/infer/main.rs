@@ -5,3 +5,4 @@ mod answers;
 mod bad_files;
 mod golden;
 mod http;
+mod self_test;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::infer::{Limits, Port, Run, RunError};
-use aidos_protocol::oip::DataType;
+use aidos_protocol::oip::{DataType, Parameter};
 use std::sync::{
     atomic::AtomicBool,
     mpsc::{Receiver, Sender, channel},
@@ -177,4 +177,91 @@ async fn a_model_that_is_not_there_or_not_active_is_told_so() {
     assert_eq!(bench.ask(Some(1)).await.unwrap().unwrap(), 1.0);
     assert!(bench.models.unload(&name(), None) && !bench.models.unload(&name(), None));
     assert!(bench.models.list().is_empty());
+}
+
+#[tokio::test]
+async fn a_split_by_key_sends_a_key_to_the_same_version_each_time_and_the_rest_to_the_old_one() {
+    let bench = Bench::new(Settings::default());
+    bench.deploy(1).await;
+    bench.models.load(&name(), 2, Path::new("2"), Manifest::default()).await.unwrap();
+    let split = Experiment::Split { percent: 30, key: Some("user".into()) };
+    bench.models.experiment(&name(), Some((2, split)));
+    let ask = async |user: Option<i64>| {
+        let mut request = InferRequest::of(vec![Tensor::fp32("x", vec![1], &[0.0]).unwrap()]);
+        if let Some(user) = user {
+            request.parameters.set("user", Parameter::Int(user));
+        }
+        bench.models.infer(&name(), None, request).await.unwrap().outputs[0].to_f64().unwrap()[0]
+    };
+    let mut to_new = 0;
+    for user in 0..200 {
+        let (first, second) = (ask(Some(user)).await, ask(Some(user)).await);
+        assert_eq!(first, second, "user {user} met two versions");
+        to_new += i32::from(first == 2.0);
+    }
+    assert!((40..80).contains(&to_new), "{to_new} of 200 keys");
+    assert_eq!(ask(None).await, 1.0, "without the key there is no experiment");
+    assert_eq!(bench.models.measures(&name(), Place::Beside).unwrap().requests, 2 * to_new as u64);
+    bench.models.experiment(&name(), None);
+    for user in 0..20 {
+        assert_eq!(ask(Some(user)).await, 1.0);
+    }
+}
+
+#[tokio::test]
+async fn a_shadow_answers_from_the_old_version_counts_agreement_and_is_dropped_where_there_is_no_room() {
+    let bench = Bench::new(Settings::default());
+    bench.deploy(1).await;
+    bench.models.load(&name(), 2, Path::new("2"), Manifest::default()).await.unwrap();
+    bench.models.experiment(&name(), Some((2, Experiment::Shadow { percent: 100 })));
+    let seen = || {
+        let (_, counts) = bench.models.compared(&name()).unwrap();
+        counts.compared + counts.dropped
+    };
+    for asked in 1..=5 {
+        assert_eq!(bench.ask(None).await.unwrap().unwrap(), 1.0);
+        while seen() < asked {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    let (version, counts) = bench.models.compared(&name()).unwrap();
+    assert_eq!((version, counts.agreed), (2, 0), "1 and 2 are not the same answer");
+    assert!(counts.compared > 0);
+    let measures = bench.models.measures(&name(), Place::Beside).unwrap();
+    assert_eq!(measures.custom["shadow.compared"], counts.compared as f64);
+    assert_eq!(measures.custom["shadow.agreement"], 0.0);
+    // What is too large to be kept is dropped, and still answered.
+    let large = InferRequest::of(vec![Tensor::fp32("x", vec![300_000], &vec![0.0; 300_000]).unwrap()]);
+    bench.models.infer(&name(), None, large).await.unwrap();
+    assert_eq!(bench.models.compared(&name()).unwrap().1.dropped, counts.dropped + 1);
+}
+
+#[tokio::test]
+async fn only_the_models_own_faults_are_errors_and_measures_begin_at_the_mark() {
+    let bench = Bench::new(Settings::default());
+    bench.deploy(1).await;
+    bench.ask(None).await.unwrap().unwrap();
+    bench.models.mark(&name(), Place::Active);
+    let wrong = InferRequest::of(vec![Tensor::fp32("nothing", vec![1], &[0.0]).unwrap()]);
+    bench.models.infer(&name(), None, wrong).await.unwrap_err();
+    bench.panics.store(true, Ordering::Release);
+    bench.ask(None).await.unwrap().unwrap_err();
+    bench.panics.store(false, Ordering::Release);
+    bench.ask(None).await.unwrap().unwrap();
+    let measures = bench.models.measures(&name(), Place::Active).unwrap();
+    assert_eq!((measures.requests, measures.errors), (2, 1));
+}
+
+#[tokio::test]
+async fn the_same_number_again_is_asked_beside_and_takes_over_when_it_is_activated() {
+    let bench = Bench::new(Settings::default());
+    bench.deploy(1).await;
+    bench.panics.store(false, Ordering::Release);
+    bench.models.load(&name(), 1, Path::new("7"), Manifest::default()).await.unwrap();
+    assert_eq!(bench.ask(Some(1)).await.unwrap().unwrap(), 1.0);
+    let request = InferRequest::of(vec![Tensor::fp32("x", vec![1], &[0.0]).unwrap()]);
+    let beside = bench.models.infer_beside(&name(), 1, request).await.unwrap();
+    assert_eq!(beside.outputs[0].to_f64().unwrap(), [7.0]);
+    bench.models.activate(&name(), 1).unwrap();
+    assert_eq!(bench.ask(None).await.unwrap().unwrap(), 7.0);
 }
