@@ -9,5 +9,6 @@ mod floors;
 mod main_job;
 mod offline;
 mod real_models;
+mod sim;
 mod stories;
 mod tenants;

@@ -50,6 +50,8 @@ pub(crate) struct Truth {
     pub(crate) answered: BTreeMap<u64, BTreeSet<usize>>,
     /// By version, the devices that were ever asked to run it.
     pub(crate) asked: BTreeMap<u64, BTreeSet<usize>>,
+    /// The devices that ever had a session.
+    pub(crate) met: BTreeSet<usize>,
 }
 
 impl Shared {
@@ -162,7 +164,9 @@ impl<'a> Process<'a> {
         };
         let mut state = handle.state();
         let first = async move {
-            let _ = timeout(FIRST_SESSION, state.wait_for(|state| state.transport.is_some())).await;
+            if let Ok(Ok(_)) = timeout(FIRST_SESSION, state.wait_for(|state| state.transport.is_some())).await {
+                shared.truth().met.insert(device.index);
+            }
             drop(place);
             std::future::pending::<()>().await;
         };

@@ -57,6 +57,8 @@ pub struct SwarmOptions {
     pub releases: Releases,
     /// How fast devices are.
     pub pace: Pace,
+    /// The labels of the device `index`, beside those of the token.
+    pub labels: fn(usize) -> BTreeMap<String, String>,
     /// An empty folder for keys and certificates, which are small.
     pub folder: PathBuf,
 }
@@ -70,6 +72,8 @@ pub struct Counts {
     pub answered: BTreeMap<u64, usize>,
     /// By version, the devices that were ever asked to run it.
     pub asked: BTreeMap<u64, usize>,
+    /// Devices that ever had a session.
+    pub met: usize,
     /// Starts of agents.
     pub processes: u64,
     /// Bytes of artifacts that came.
@@ -134,6 +138,7 @@ impl Swarm {
             answers,
             answered: sizes(&truth.answered),
             asked: sizes(&truth.asked),
+            met: truth.met.len(),
             processes: self.shared.processes.load(Ordering::Relaxed),
             bytes: self.shared.downloads.bytes(),
         }
@@ -159,7 +164,7 @@ async fn enrol(options: &SwarmOptions, index: usize) -> Result<(usize, Identity)
         url: options.url.clone(),
         token: options.token.clone(),
         dir: options.folder.join(&name),
-        labels: BTreeMap::from([("rack".to_owned(), format!("r{}", index % 10))]),
+        labels: (options.labels)(index),
         name,
         insecure_http: false,
         force: false,
