@@ -13,6 +13,7 @@ mod offline;
 mod real_models;
 mod selfupdate;
 mod snapshots;
+mod sim;
 mod stories;
 mod tenants;
 mod tls;
