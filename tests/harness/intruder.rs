@@ -140,12 +140,7 @@ async fn mqtt(identity: &Identity) -> Intruder {
     let own = identity.device_id().to_string();
     let (client, mut events) = AsyncClient::builder(options(identity, "intruder")).capacity(64).build();
     client.subscribe(format!("d/{own}/down"), QoS::AtLeastOnce).await.expect("the client takes requests");
-    loop {
-        match events.poll().await.expect("the certificate is taken") {
-            Event::Incoming(Packet::SubAck(_)) => break,
-            _ => {}
-        }
-    }
+    while !matches!(events.poll().await.expect("the certificate is taken"), Event::Incoming(Packet::SubAck(_))) {}
     let (forward, frames) = mpsc::channel(64);
     let task = tokio::spawn(async move {
         while let Ok(event) = events.poll().await {
