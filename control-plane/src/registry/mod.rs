@@ -1,4 +1,4 @@
-//! The registry: artifacts, models, versions, aliases.
+//! The registry: artifacts, models, versions, aliases, and the signed metadata by which devices believe them.
 //!
 //! Bytes are named by their digest and belong to the tenant that uploaded them; what is registered never changes. This room
 //! must never know of devices or deployments: who needs a version says so with a hold.
@@ -14,6 +14,7 @@ mod staging;
 mod store;
 #[cfg(test)]
 pub(crate) mod tests;
+mod trust;
 mod uploads;
 mod versions;
 
@@ -21,4 +22,5 @@ pub(crate) use api::router;
 pub(crate) use artifacts::Artifacts;
 pub(crate) use error::RegistryError;
 pub(crate) use models::Models;
+pub(crate) use trust::Trust;
 pub(crate) use versions::ModelVersion;

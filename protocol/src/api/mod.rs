@@ -13,6 +13,7 @@ pub mod problem;
 pub mod telemetry;
 pub mod tenants;
 pub mod tokens;
+pub mod trust;
 
 pub use page::Page;
 pub use problem::Problem;

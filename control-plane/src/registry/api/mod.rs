@@ -4,13 +4,14 @@ mod artifacts;
 mod content;
 mod models;
 mod problems;
+mod trust;
 mod uploads;
 mod versions;
 mod views;
 
-use super::{Artifacts, Models};
+use super::{Artifacts, Models, Trust};
 use crate::tenants::Tenants;
-use axum::extract::FromRef;
+use axum::extract::{DefaultBodyLimit, FromRef};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// What the handlers need.
@@ -18,14 +19,18 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 struct ApiState {
     models: Models,
     artifacts: Artifacts,
+    trust: Trust,
     tenants: Tenants,
     chunks: uploads::Chunks,
 }
 
 /// The registry's endpoints.
-pub(crate) fn router(models: Models, artifacts: Artifacts, tenants: Tenants) -> OpenApiRouter {
-    let state = ApiState { models, artifacts, tenants, chunks: uploads::Chunks::new() };
+pub(crate) fn router(models: Models, artifacts: Artifacts, trust: Trust, tenants: Tenants) -> OpenApiRouter {
+    let state = ApiState { models, artifacts, trust, tenants, chunks: uploads::Chunks::new() };
+    // Only here: all other bodies are what a person or a script wrote.
+    let signed = OpenApiRouter::new().routes(routes!(trust::show, trust::publish)).layer(DefaultBodyLimit::max(trust::MAX_BODY));
     OpenApiRouter::new()
+        .merge(signed)
         .routes(routes!(uploads::begin))
         .routes(routes!(uploads::show, uploads::append, uploads::cancel))
         .routes(routes!(uploads::complete))
@@ -37,5 +42,7 @@ pub(crate) fn router(models: Models, artifacts: Artifacts, tenants: Tenants) -> 
         .routes(routes!(models::put_alias, models::delete_alias))
         .routes(routes!(versions::list, versions::register))
         .routes(routes!(versions::show))
+        .routes(routes!(trust::metadata))
+        .routes(routes!(trust::target))
         .with_state(state)
 }

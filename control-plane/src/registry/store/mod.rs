@@ -2,6 +2,7 @@
 
 pub(super) mod artifacts;
 pub(super) mod models;
+pub(super) mod trust;
 pub(super) mod versions;
 
 use sqlx::{Row as _, any::AnyRow};

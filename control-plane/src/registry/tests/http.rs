@@ -38,7 +38,8 @@ impl Api {
     fn of(registry: &Registry, caller: Option<&Caller>) -> Self {
         let activity = Activity::new(registry.db.clone(), registry.clock.clone());
         let tenants = Tenants::new(registry.db.clone(), registry.clock.clone(), activity);
-        let (router, _) = router(registry.models.clone(), registry.artifacts.clone(), tenants).split_for_parts();
+        let (router, _) =
+            router(registry.models.clone(), registry.artifacts.clone(), registry.trust.clone(), tenants).split_for_parts();
         Self(router, caller.cloned())
     }
     async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {

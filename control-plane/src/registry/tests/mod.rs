@@ -2,9 +2,10 @@
 
 mod http;
 mod models;
+mod trust;
 mod uploads;
 
-use super::{Artifacts, Models};
+use super::{Artifacts, Models, Trust};
 use crate::platform::clock::Clock;
 use crate::platform::db::Db;
 use crate::platform::http::Events;
@@ -29,6 +30,7 @@ pub(crate) struct Registry {
     pub(crate) clock: Clock,
     pub(crate) artifacts: Artifacts,
     pub(crate) models: Models,
+    pub(crate) trust: Trust,
     pub(crate) alice: Caller,
     /// Of another tenant.
     pub(crate) mallory: Caller,
@@ -47,11 +49,22 @@ impl Registry {
             Events::new(clock.clone(), CancellationToken::new()),
             clock.clone(),
         );
+        let trust = Trust::open(
+            db.clone(),
+            artifacts.clone(),
+            Activity::new(db.clone(), clock.clone()),
+            Events::new(clock.clone(), CancellationToken::new()),
+            clock.clone(),
+            folder.path(),
+            "http://plane/",
+        )
+        .await
+        .unwrap();
         let [alice, mallory] = [1, 2].map(|n| Caller::system(TenantId::new(n)));
         for caller in [&alice, &mallory] {
             tenant(&db, caller.tenant).await;
         }
-        Self { db, clock, artifacts, models, alice, mallory, folder }
+        Self { db, clock, artifacts, models, trust, alice, mallory, folder }
     }
 
     /// Uploads `bytes` in one go.
