@@ -11,3 +11,4 @@ mod offline;
 mod real_models;
 mod stories;
 mod tenants;
+mod trust;
