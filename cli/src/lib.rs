@@ -13,6 +13,7 @@ mod input;
 mod output;
 mod progress;
 mod transfer;
+mod trust_keys;
 
 pub use args::Args;
 pub use commands::run;

@@ -28,7 +28,8 @@ pub(crate) fn test(tools: &Tools, services: &Services, filter: Option<&str>) -> 
         .env("AIDOS_TEST_POSTGRES_URL", &services.postgres_url)
         .env("AIDOS_TEST_S3_URL", &services.s3_url)
         .env("AIDOS_TEST_MODELS", &tools.models)
-        .env("AIDOS_TEST_PYTHON", &tools.python))
+        .env("AIDOS_TEST_PYTHON", &tools.python)
+        .env("AIDOS_TEST_TOUGH", &tools.tough_reader))
 }
 
 /// Lets the test that compares the document write it.

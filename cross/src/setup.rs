@@ -11,9 +11,11 @@ const PROGRAMS: &[(&str, &[&str], &str)] = &[
     ("mosquitto", &["/usr/sbin/mosquitto", "/usr/bin/mosquitto"], "mosquitto"),
     ("initdb", &["/usr/lib/postgresql/*/bin/initdb"], "postgresql"),
     ("curl", &["/usr/bin/curl"], "curl"),
+    ("faketime", &["/usr/bin/faketime"], "faketime"),
 ];
-/// PyPI packages: an S3 server, and an unmodified client of the inference protocol.
-const PYTHON: &[&str] = &["moto[server]==5.2.5", "tritonclient[http]==2.73.0", "numpy==2.4.6"];
+/// PyPI packages: an S3 server, and unmodified clients of the inference protocol and of TUF repositories.
+const PYTHON: &[&str] =
+    &["moto[server]==5.2.5", "tritonclient[http]==2.73.0", "numpy==2.4.6", "tuf==7.0.0", "securesystemslib[crypto]==1.4.0"];
 const CARGO_DENY: &str = "0.20.2";
 
 /// Where the tools are.
@@ -26,6 +28,8 @@ pub(crate) struct Tools {
     pub(crate) models: PathBuf,
     /// cargo-deny.
     pub(crate) cargo_deny: PathBuf,
+    /// A reader of TUF repositories that is built apart.
+    pub(crate) tough_reader: PathBuf,
 }
 
 /// The repository's root.
@@ -52,8 +56,8 @@ pub(crate) fn all() -> Result<Tools> {
     let python = python(&cache)?;
     let models = cache.join("models");
     run(Command::new(&python).arg(root().join("tests/fixtures/models/fetch.py")).arg(&models))?;
-    let cargo_deny = cargo_deny(&cache)?;
-    Ok(Tools { cache, python, models, cargo_deny })
+    let (cargo_deny, tough_reader) = (cargo_deny(&cache)?, tough_reader(&cache)?);
+    Ok(Tools { cache, python, models, cargo_deny, tough_reader })
 }
 
 /// The first path that exists; `*` in a path stands for any one folder, newest name first.
@@ -106,6 +110,18 @@ fn cargo_deny(cache: &Path) -> Result<PathBuf> {
             .arg(&tools))?;
     }
     Ok(binary)
+}
+
+/// Built on every run, which costs nothing when nothing changed; its manifest says why it stands apart.
+fn tough_reader(cache: &Path) -> Result<PathBuf> {
+    let target = cache.join("tools/tough-reader");
+    eprintln_step("building tough-reader");
+    run(Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--locked", "--manifest-path"])
+        .arg(root().join("tests/tough-reader/Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&target))?;
+    Ok(target.join("debug/tough-reader"))
 }
 
 /// Says on standard error what is about to take a while.

@@ -148,9 +148,9 @@ async fn run(devices: usize) -> Run {
     let plane_bytes = status(&plane, "VmHWM:");
     let device_bytes = status("self", "VmRSS:").saturating_sub(before);
     let files = std::fs::read_dir(fleet.control_plane_dir()).unwrap().map(|entry| entry.unwrap());
-    let is_database = |name: &std::ffi::OsStr| name.to_string_lossy().contains(".db") || name.to_string_lossy().contains(".sqlite");
-    let database_bytes =
-        files.filter(|entry| is_database(&entry.file_name())).map(|entry| entry.metadata().unwrap().len()).sum();
+    let is_database =
+        |name: &std::ffi::OsStr| name.to_string_lossy().contains(".db") || name.to_string_lossy().contains(".sqlite");
+    let database_bytes = files.filter(|entry| is_database(&entry.file_name())).map(|entry| entry.metadata().unwrap().len()).sum();
     swarm.stop().await;
     fleet.control_plane().kill();
     Run { joined, connected: connect, first, waves, plane_bytes, database_bytes, device_bytes }

@@ -71,6 +71,13 @@ async fn one_command_brings_up_a_fleet_that_answers_and_resumes() {
     let models = aidos(folder.path(), &["model", "list", "-o", "json"]);
     let models: serde_json::Value = serde_json::from_slice(&models.stdout).unwrap();
     assert_eq!(models[0]["latest_version"], 1);
+
+    // The first start made a root for development, said so, and signed the sample; the second found it.
+    assert!(first.log().contains("DEVELOPMENT root of trust") && !second.log().contains("DEVELOPMENT"), "{}", second.log());
+    let trust = aidos(folder.path(), &["trust", "status", "-o", "json"]);
+    let trust: serde_json::Value = serde_json::from_slice(&trust.stdout).unwrap();
+    let targets = trust["roles"].as_array().unwrap().iter().find(|role| role["role"] == "targets").unwrap();
+    assert_eq!(targets["version"], 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

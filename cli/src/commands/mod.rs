@@ -13,6 +13,7 @@ mod shell;
 mod status;
 mod tenant;
 mod token;
+mod trust;
 mod up;
 mod watch;
 
@@ -57,6 +58,9 @@ pub(crate) enum Command {
     /// API keys
     #[command(subcommand, visible_alias = "keys")]
     Key(key::Key),
+    /// The keys and signatures by which devices believe updates
+    #[command(subcommand)]
+    Trust(trust::Trust),
     /// Tenants
     #[command(subcommand, visible_alias = "tenants")]
     Tenant(tenant::Tenant),
@@ -89,6 +93,7 @@ pub async fn run(args: Args, logging: Logging) -> Result<(), CliError> {
         Command::Config(command) => command.run(global).await,
         Command::Token(command) => command.run(global).await,
         Command::Key(command) => command.run(global).await,
+        Command::Trust(command) => command.run(global).await,
         Command::Tenant(command) => command.run(global).await,
         Command::Activity(command) => command.run(global).await,
         Command::Login(command) => command.run(global).await,

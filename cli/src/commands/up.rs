@@ -3,7 +3,7 @@
 //! The agent joins with a token over the API, as any device does; nothing here reaches into either side.
 //! Shutdown: the agent first, so that its last status still arrives, then the control plane.
 
-use super::{deploy, model};
+use super::{deploy, model, trust};
 use crate::client::Client;
 use crate::context::{self, Context};
 use crate::error::CliError;
@@ -169,8 +169,10 @@ async fn start_agent(plane: &control_plane::Running, local: Local, stop: Cancell
         join(&options).await.map_err(failed)?;
     }
     let running = agent::run_with(config, local.logging, stop).await.map_err(failed)?;
+    let keys = data_dir.join("trust");
+    trust::development(&client, &keys).await?;
     if !local.no_sample {
-        sample(&client).await?;
+        sample(&client, &keys).await?;
     }
     Ok(running)
 }
@@ -180,7 +182,7 @@ fn hostname() -> String {
 }
 
 /// Registers the sample and deploys it here, unless a person has a model of that name already.
-async fn sample(client: &Client) -> Result<(), CliError> {
+async fn sample(client: &Client, keys: &Path) -> Result<(), CliError> {
     let models: Vec<ModelView> = client.list("models", &[]).await?;
     let manifest = Manifest::from_toml(SAMPLE_MANIFEST).map_err(failed)?;
     let name = manifest.name.clone().unwrap_or_default().parse().map_err(failed)?;
@@ -195,6 +197,7 @@ async fn sample(client: &Client) -> Result<(), CliError> {
     let version = model::register(client, &file, &name, Some(manifest), Some(SAMPLE_CARD.to_owned()), Vec::new()).await;
     std::fs::remove_dir_all(&folder)?;
     let version = version?;
+    trust::sign_in_development(client, keys, &version).await?;
     let wish = CreateDeployment {
         model: format!("{}@{}", version.model, version.version),
         selector: format!("{}={}", LABEL.0, LABEL.1),

@@ -36,7 +36,13 @@ pub(super) fn endpoints(rooms: &Rooms) -> OpenApiRouter {
         .merge(tenants::router(tenants.clone(), activity, ground.events.clone(), ground.metrics.clone()))
         .merge(fleet::join_router(tenants.clone(), tokens, enrolment, renewal))
         .merge(fleet::router(fleet_state))
-        .merge(registry::router(rooms.models.clone(), rooms.artifacts.clone(), rooms.releases.clone(), tenants.clone()))
+        .merge(registry::router(
+            rooms.models.clone(),
+            rooms.artifacts.clone(),
+            rooms.releases.clone(),
+            rooms.trust.clone(),
+            tenants.clone(),
+        ))
         .merge(agents::router(rooms.agents.clone(), tenants.clone()))
         .merge(rollouts::router(rooms.deployments.clone(), tenants))
 }

@@ -88,7 +88,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let tasks = Tasks::new(stop_tasks.clone());
     let (events, metrics) = (Events::new(clock.clone(), shutdown.clone()), Metrics::new());
     let staging = data_dir.join("uploads");
-    let ground = Ground { db: db.clone(), clock, pki, objects, events, metrics: metrics.clone(), staging };
+    let keys = data_dir.join("pki");
+    let ground = Ground { db: db.clone(), clock, pki, objects, events, metrics: metrics.clone(), staging, keys };
     let rooms = Rooms::open(ground, &endpoints, stop_tasks.clone()).await?;
     let owner_key_path = data_dir.join("owner.key");
     let first_start = rooms.tenants.bootstrap(&owner_key_path).await?;

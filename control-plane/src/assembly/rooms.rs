@@ -14,7 +14,7 @@ use crate::platform::metrics::Metrics;
 use crate::platform::objects::Objects;
 use crate::platform::pki::Pki;
 use crate::platform::tasks::Tasks;
-use crate::registry::{Artifacts, Models, Releases};
+use crate::registry::{Artifacts, Models, Releases, Trust};
 use crate::rollouts::{Deployments, Reconciler};
 use crate::tenants::{Activity, Idempotency, Tenants};
 use aidos_protocol::frame;
@@ -26,6 +26,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How often old idempotency answers are removed.
 const SWEEP: Duration = Duration::from_secs(3_600);
+/// How often timestamps are looked through for old ones: they are valid for a week and made anew daily.
+const RENEW: Duration = Duration::from_secs(3_600);
 /// How old the counts in the metrics may be: a scrape comes every 15 s at most.
 const COUNT: Duration = Duration::from_secs(10);
 
@@ -39,6 +41,8 @@ pub(super) struct Ground {
     pub(super) metrics: Metrics,
     /// Folder for uploads in progress.
     pub(super) staging: PathBuf,
+    /// Folder of the deployment's keys.
+    pub(super) keys: PathBuf,
 }
 
 /// All rooms.
@@ -60,6 +64,7 @@ pub(super) struct Rooms {
     pub(super) models: Models,
     pub(super) releases: Releases,
     pub(super) agents: Agents,
+    pub(super) trust: Trust,
     pub(super) deployments: Deployments,
 }
 
@@ -90,6 +95,16 @@ impl Rooms {
         let models = Models::new(db.clone(), artifacts.clone(), activity.clone(), events.clone(), clock.clone());
         let releases = Releases::new(db.clone(), artifacts.clone(), activity.clone(), events.clone(), clock.clone());
         let agents = Agents::new(db.clone(), clock.clone(), activity.clone(), devices.clone(), twins.clone(), releases.clone());
+        let trust = Trust::open(
+            db.clone(),
+            artifacts.clone(),
+            activity.clone(),
+            events.clone(),
+            clock.clone(),
+            &ground.keys,
+            &public.api_url,
+        )
+        .await?;
         let fleet = Arc::new(FleetOfRollouts { devices: devices.clone(), twins: twins.clone(), live: live.clone() });
         let deployments = Deployments::new(db, models.clone(), fleet, activity.clone(), events, clock.clone());
 
@@ -122,6 +137,7 @@ impl Rooms {
             models,
             releases,
             agents,
+            trust,
             deployments,
         })
     }
@@ -134,6 +150,15 @@ impl Rooms {
             async move {
                 if let Err(error) = idempotency.sweep().await {
                     tracing::warn!(%error, "old idempotency keys were not removed; trying again later");
+                }
+            }
+        });
+        let trust = self.trust.clone();
+        tasks.every("timestamps", RENEW, move || {
+            let trust = trust.clone();
+            async move {
+                if let Err(error) = trust.renew_due().await {
+                    tracing::warn!(%error, "timestamps of update repositories were not made anew; trying again later");
                 }
             }
         });

@@ -1,4 +1,5 @@
-//! The registry: artifacts, models, versions, aliases, releases of the agent.
+//! The registry: artifacts, models, versions, aliases, releases of the agent, and the signed metadata by which devices believe
+//! them.
 //!
 //! Bytes are named by their digest and belong to the tenant that uploaded them; what is registered never changes. This room
 //! must never know of devices or deployments: who needs a version says so with a hold.
@@ -15,6 +16,7 @@ mod staging;
 mod store;
 #[cfg(test)]
 pub(crate) mod tests;
+mod trust;
 mod uploads;
 mod versions;
 
@@ -23,4 +25,5 @@ pub(crate) use artifacts::Artifacts;
 pub(crate) use error::RegistryError;
 pub(crate) use models::Models;
 pub(crate) use releases::Releases;
+pub(crate) use trust::Trust;
 pub(crate) use versions::ModelVersion;

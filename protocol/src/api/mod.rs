@@ -14,6 +14,7 @@ pub mod releases;
 pub mod telemetry;
 pub mod tenants;
 pub mod tokens;
+pub mod trust;
 
 pub use page::Page;
 pub use problem::Problem;

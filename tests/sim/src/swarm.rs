@@ -101,8 +101,7 @@ impl Swarm {
             processes: AtomicU64::new(0),
             truth: Mutex::new(Truth::default()),
         });
-        let scripts: Vec<Script> =
-            (0..options.devices).map(|index| Script::draw(options.seed, index, &options.mix)).collect();
+        let scripts: Vec<Script> = (0..options.devices).map(|index| Script::draw(options.seed, index, &options.mix)).collect();
         let joins = (0..options.devices).map(|index| enrol(&options, index));
         let identities: Vec<(usize, Identity)> = stream::iter(joins).buffer_unordered(JOINS).try_collect().await?;
         let waiting = identities

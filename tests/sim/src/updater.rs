@@ -115,7 +115,14 @@ fn minute_of_week(now: Micros, ahead: u32) -> u32 {
 
 impl Updater {
     /// A model on the device `who`, in the process that is its `boot_id`th.
-    pub fn new(name: ModelName, who: (TenantId, DeviceId), boot_id: u64, script: Script, releases: &Releases, pace: Pace) -> Self {
+    pub fn new(
+        name: ModelName,
+        who: (TenantId, DeviceId),
+        boot_id: u64,
+        script: Script,
+        releases: &Releases,
+        pace: Pace,
+    ) -> Self {
         Self {
             name,
             who,
@@ -332,8 +339,7 @@ impl Updater {
             return Some(said.report.clone());
         }
         let slot = verdict.0;
-        let candidate =
-            if self.state.memory.active == Some(slot) { self.measures(slot, now) } else { Measures::default() };
+        let candidate = if self.state.memory.active == Some(slot) { self.measures(slot, now) } else { Measures::default() };
         let report = HealthReport {
             self_test: update.self_test.clone(),
             candidate,
@@ -456,13 +462,7 @@ mod tests {
 
     #[test]
     fn however_a_version_is_bad_the_old_one_answers_in_the_end() {
-        let bad = [
-            Quality::DoesNotLoad,
-            Quality::FailsSelfTest,
-            Quality::Errs(0.3),
-            Quality::Slow(3.0),
-            Quality::EndsTheProcess,
-        ];
+        let bad = [Quality::DoesNotLoad, Quality::FailsSelfTest, Quality::Errs(0.3), Quality::Slow(3.0), Quality::EndsTheProcess];
         for quality in bad {
             let (mut updater, mut now) = (updater(Temper::Steady, &Releases::default().with(2, quality)), Micros(0));
             follow(&mut updater, &wish(1), &mut now);

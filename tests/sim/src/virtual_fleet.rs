@@ -178,8 +178,7 @@ impl VirtualFleet {
                 let charged = remains.suspect().map(|(_, slot)| slot);
                 device.boot_id += 1;
                 let who = (self.tenant, device.id);
-                device.updater =
-                    Updater::new(self.model.clone(), who, device.boot_id, device.script, &self.releases, self.pace);
+                device.updater = Updater::new(self.model.clone(), who, device.boot_id, device.script, &self.releases, self.pace);
                 device.updater.restart(remains, charged, now);
                 device.runs = true;
                 self.desire(index);

@@ -13,6 +13,8 @@ const OPEN: &[(&str, &str)] = &[
     ("POST /api/v1/enrol/renew", "a device with an expired certificate proves that it holds the old key"),
     ("GET /api/v1/ca.pem", "the CA certificate is public; who fetches it compares it with the pin in a join token"),
     ("GET /api/v1/blobs/{tenant}/{digest}", "the URL itself is signed and expires; devices fetch large files by it"),
+    ("GET /api/v1/tuf/{tenant}/{access}/metadata/{file}", "TUF clients send no key; the address has an unguessable part"),
+    ("GET /api/v1/tuf/{tenant}/{access}/targets/{*path}", "TUF clients send no key; the address has an unguessable part"),
 ];
 
 /// What is served beside the document and needs no key, and why.
@@ -85,6 +87,8 @@ fn operations() -> Vec<(&'static str, Role, Option<Value>)> {
         ("POST /api/v1/agent-settings", Operator, Some(json!({ "settings": { "log": { "level": "debug" } } }))),
         ("GET /api/v1/agent-settings/{version}", Viewer, None),
         ("POST /api/v1/agent-settings/{version}/apply", Operator, Some(json!({ "selector": "site=lab" }))),
+        ("GET /api/v1/trust", Viewer, None),
+        ("PUT /api/v1/trust", Operator, Some(json!({ "files": [] }))),
         ("GET /api/v1/deployments", Viewer, None),
         ("POST /api/v1/deployments", Operator, Some(json!({ "model": "digits@1", "selector": "site=lab" }))),
         ("GET /api/v1/deployments/{id}", Viewer, None),

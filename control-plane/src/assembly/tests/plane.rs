@@ -53,6 +53,7 @@ impl Plane {
             events: Events::new(clock.clone(), CancellationToken::new()),
             metrics: Metrics::new(),
             staging: at("uploads"),
+            keys: at("pki"),
             clock,
         };
         let api_url = "http://127.0.0.1:7070".to_owned();

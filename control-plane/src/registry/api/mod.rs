@@ -5,13 +5,14 @@ mod content;
 mod models;
 mod problems;
 mod releases;
+mod trust;
 mod uploads;
 mod versions;
 mod views;
 
-use super::{Artifacts, Models, Releases};
+use super::{Artifacts, Models, Releases, Trust};
 use crate::tenants::Tenants;
-use axum::extract::FromRef;
+use axum::extract::{DefaultBodyLimit, FromRef};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// What the handlers need.
@@ -20,14 +21,18 @@ struct ApiState {
     models: Models,
     artifacts: Artifacts,
     releases: Releases,
+    trust: Trust,
     tenants: Tenants,
     chunks: uploads::Chunks,
 }
 
 /// The registry's endpoints.
-pub(crate) fn router(models: Models, artifacts: Artifacts, releases: Releases, tenants: Tenants) -> OpenApiRouter {
-    let state = ApiState { models, artifacts, releases, tenants, chunks: uploads::Chunks::new() };
+pub(crate) fn router(models: Models, artifacts: Artifacts, releases: Releases, trust: Trust, tenants: Tenants) -> OpenApiRouter {
+    let state = ApiState { models, artifacts, releases, trust, tenants, chunks: uploads::Chunks::new() };
+    // Only here: all other bodies are what a person or a script wrote.
+    let signed = OpenApiRouter::new().routes(routes!(trust::show, trust::publish)).layer(DefaultBodyLimit::max(trust::MAX_BODY));
     OpenApiRouter::new()
+        .merge(signed)
         .routes(routes!(uploads::begin))
         .routes(routes!(uploads::show, uploads::append, uploads::cancel))
         .routes(routes!(uploads::complete))
@@ -40,5 +45,7 @@ pub(crate) fn router(models: Models, artifacts: Artifacts, releases: Releases, t
         .routes(routes!(versions::list, versions::register))
         .routes(routes!(versions::show))
         .routes(routes!(releases::list, releases::create))
+        .routes(routes!(trust::metadata))
+        .routes(routes!(trust::target))
         .with_state(state)
 }

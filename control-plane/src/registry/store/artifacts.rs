@@ -93,6 +93,21 @@ pub(in crate::registry) async fn artifact(
     .await?)
 }
 
+/// [`artifact`] within a transaction.
+pub(in crate::registry) async fn artifact_in(
+    tx: &mut AnyConnection,
+    tenant: TenantId,
+    digest: &Digest,
+) -> Result<Option<ArtifactRow>, StoreError> {
+    Ok(sqlx::query_as::<Any, ArtifactRow>(
+        "SELECT digest, size, created_us, created_by FROM artifacts WHERE tenant_id = $1 AND digest = $2",
+    )
+    .bind(tenant.to_string())
+    .bind(digest.to_string())
+    .fetch_optional(tx)
+    .await?)
+}
+
 /// Removes the artifact's row when no model version and no release of the agent needs it. Returns whether it did.
 pub(in crate::registry) async fn delete_unreferenced(
     tx: &mut AnyConnection,

@@ -3,6 +3,7 @@
 pub(super) mod artifacts;
 pub(super) mod models;
 pub(super) mod releases;
+pub(super) mod trust;
 pub(super) mod versions;
 
 use sqlx::{Row as _, any::AnyRow};

@@ -39,7 +39,8 @@ impl Api {
         let activity = Activity::new(registry.db.clone(), registry.clock.clone());
         let tenants = Tenants::new(registry.db.clone(), registry.clock.clone(), activity);
         let (models, artifacts) = (registry.models.clone(), registry.artifacts.clone());
-        let (router, _) = router(models, artifacts, registry.releases.clone(), tenants).split_for_parts();
+        let (releases, trust) = (registry.releases.clone(), registry.trust.clone());
+        let (router, _) = router(models, artifacts, releases, trust, tenants).split_for_parts();
         Self(router, caller.cloned())
     }
     async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {

@@ -3,9 +3,10 @@
 mod http;
 mod models;
 mod releases;
+mod trust;
 mod uploads;
 
-use super::{Artifacts, Models, Releases};
+use super::{Artifacts, Models, Releases, Trust};
 use crate::platform::clock::Clock;
 use crate::platform::db::Db;
 use crate::platform::http::Events;
@@ -31,6 +32,7 @@ pub(crate) struct Registry {
     pub(crate) artifacts: Artifacts,
     pub(crate) models: Models,
     pub(crate) releases: Releases,
+    pub(crate) trust: Trust,
     pub(crate) alice: Caller,
     /// Of another tenant.
     pub(crate) mallory: Caller,
@@ -56,11 +58,22 @@ impl Registry {
             Events::new(clock.clone(), CancellationToken::new()),
             clock.clone(),
         );
+        let trust = Trust::open(
+            db.clone(),
+            artifacts.clone(),
+            Activity::new(db.clone(), clock.clone()),
+            Events::new(clock.clone(), CancellationToken::new()),
+            clock.clone(),
+            folder.path(),
+            "http://plane/",
+        )
+        .await
+        .unwrap();
         let [alice, mallory] = [1, 2].map(|n| Caller::system(TenantId::new(n)));
         for caller in [&alice, &mallory] {
             tenant(&db, caller.tenant).await;
         }
-        Self { db, clock, artifacts, models, releases, alice, mallory, folder }
+        Self { db, clock, artifacts, models, releases, trust, alice, mallory, folder }
     }
 
     /// Uploads `bytes` in one go.
