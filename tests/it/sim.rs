@@ -52,7 +52,8 @@ async fn swarm(devices: usize, mix: Mix, releases: Releases) -> (Fleet, Swarm) {
 async fn deploy(fleet: &Fleet, model: &str, selector: &str, end: &str, devices: usize) -> Value {
     let deployment = fleet.api.post("deployments", &json!({ "model": model, "selector": selector })).await;
     let path = format!("deployments/{}", deployment["id"].as_str().unwrap());
-    let counts = eventually(&format!("{devices} devices are {end}"), async || {
+    let what = format!("{devices} devices are {end}");
+    let counts = eventually(&what, async || {
         let counts = fleet.api.get(&path).await["counts"].clone();
         (counts[end] == devices).then_some(counts)
     });

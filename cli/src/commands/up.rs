@@ -169,7 +169,7 @@ async fn start_agent(plane: &control_plane::Running, local: Local, stop: Cancell
         join(&options).await.map_err(failed)?;
     }
     let running = agent::run_with(config, local.logging, stop).await.map_err(failed)?;
-    let keys = data_dir.join("trust");
+    let keys = local.data_dir.join("trust");
     trust::development(&client, &keys).await?;
     if !local.no_sample {
         sample(&client, &keys).await?;

@@ -238,7 +238,7 @@ impl<'a> Process<'a> {
                         happened
                     }
                     None => {
-                        let due = updater.due().map(|due| until(due));
+                        let due = updater.due().map(until);
                         tokio::select! {
                             () = other(&mut wanted, &name, wish.as_ref()) => None,
                             () = sleep(due.unwrap_or_default()), if due.is_some() => Some(Happened::Event(Event::Tick)),
@@ -334,7 +334,7 @@ impl<'a> Process<'a> {
             return Err(failed(Trouble::Final, format!("{digest} has {} bytes at the control plane", grant.size)));
         }
         // Every other device's first attempt stops half-way.
-        let broken = self.device.script.seed % 2 == 0;
+        let broken = self.device.script.seed.is_multiple_of(2);
         let fetched = self.device.shared.downloads.fetch(&grant.url, digest, grant.size, broken).await;
         fetched.map_err(|error| failed(Trouble::Passing, error.to_string()))
     }
@@ -367,7 +367,7 @@ fn inventory(device: &Device) -> Inventory {
     Inventory {
         hostname: format!("sim-{}", device.index),
         os: "linux".into(),
-        arch: if device.index % 3 == 0 { "aarch64" } else { "x86_64" }.into(),
+        arch: if device.index.is_multiple_of(3) { "aarch64" } else { "x86_64" }.into(),
         cores: 4,
         memory_bytes: 4 << 30,
         disk_bytes: 32 << 30,

@@ -6,7 +6,6 @@
 use crate::script::{Lie, Pace, Quality, Releases, Script, Temper};
 use aidos_agent::update::{Conditions, Effect, Event, Measured, Slot, State, Trouble, WaitKind, step};
 use aidos_protocol::artifact::Digest;
-use aidos_protocol::manifest::Manifest;
 use aidos_protocol::time::Micros;
 use aidos_protocol::twin::{DesiredModel, Health, HealthReport, Measures, ModelState, ModelStatus, SelfTestReport};
 use aidos_protocol::{DeploymentId, DeviceId, ModelName, TenantId};
@@ -220,7 +219,7 @@ impl Updater {
                 }
                 None => takes(step, Event::Failed(Trouble::Passing, "there is nothing to fetch".into())),
             },
-            Effect::Verify => takes(step, Event::Verified(Box::new(Manifest::default()))),
+            Effect::Verify => takes(step, Event::Verified(Box::default())),
             Effect::Load(kept) => match self.load(kept.slot) {
                 Happened::Event(event) => takes(step, event),
                 Happened::Ended => Deed::Takes(step, Happened::Ended),
