@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod artifact;
+pub mod delta;
 pub mod enrol;
 pub mod frame;
 mod id;
