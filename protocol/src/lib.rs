@@ -6,6 +6,7 @@
 pub mod api;
 pub mod artifact;
 pub mod elf;
+pub mod delta;
 pub mod enrol;
 pub mod frame;
 pub mod golden;
