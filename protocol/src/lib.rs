@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod artifact;
+pub mod bundle;
 pub mod enrol;
 pub mod frame;
 pub mod golden;

@@ -173,8 +173,18 @@ impl Fleet {
         self.agent_with_token(name, &token).await
     }
 
+    /// Joins and starts a device with a configuration file of its own.
+    pub async fn agent_with_config(&self, name: &str, labels: &Value, config: &Path) -> Agent {
+        let token = self.token(labels).await;
+        self.join(name, &token, Some(config)).await
+    }
+
     /// Joins and starts a device with a token, of whichever tenant.
     pub async fn agent_with_token(&self, name: &str, token: &str) -> Agent {
+        self.join(name, token, None).await
+    }
+
+    async fn join(&self, name: &str, token: &str, config: Option<&Path>) -> Agent {
         let dir = self.folder.path().join(name);
         let joined = Command::new(binary("aidos-agent"))
             .args(["join", self.api.url(), "--token", token, "--name", name, "--data-dir"])
@@ -182,8 +192,9 @@ impl Fleet {
             .output()
             .expect("the agent starts");
         assert!(joined.status.success(), "join failed: {}", String::from_utf8_lossy(&joined.stderr));
-        let mut agent =
-            Agent { name: name.to_owned(), dir, process: None, url: String::new(), folder: self.folder.path().to_owned() };
+        let folder = self.folder.path().to_owned();
+        let config = config.map(Path::to_owned);
+        let mut agent = Agent { name: name.to_owned(), dir, process: None, url: String::new(), folder, config };
         agent.start().await;
         agent
     }
@@ -233,6 +244,7 @@ pub struct Agent {
     /// Its inference API.
     pub url: String,
     folder: PathBuf,
+    config: Option<PathBuf>,
 }
 
 impl Agent {
@@ -241,6 +253,9 @@ impl Agent {
         let _ = std::fs::remove_file(self.dir.join("run.json"));
         let mut command = Command::new(binary("aidos-agent"));
         command.args(["run", "--serve", "127.0.0.1:0", "--data-dir"]).arg(&self.dir);
+        if let Some(config) = &self.config {
+            command.arg("--config").arg(config);
+        }
         self.process = Some(Process::start(&self.name, command, &self.folder));
         self.url = eventually("the agent serves", async || {
             let process = self.process.as_mut().expect("just started");

@@ -15,7 +15,7 @@ mod ports;
 #[cfg(test)]
 mod tests;
 
-pub use offline::{Offline, offline};
+pub use offline::{ImportError, Offline, import_bundle, offline};
 pub use place::identity_dir;
 
 use crate::admin as socket;
@@ -26,9 +26,10 @@ use crate::identity::{Identity, IdentityError};
 use crate::infer::{self, Models};
 use crate::link::{self, LinkHandle, Ports, Transport};
 use crate::models::{Desired, Reconciler, Slots};
+use crate::neighbours::Neighbours;
 use crate::observe::{self, Gpus, Logging, telemetry};
 use crate::serve::{self, ServeContext};
-use crate::state::{ChunkError, Chunks, Inbox, Ledger, LedgerError, Spool};
+use crate::state::{ChunkError, Chunks, Inbox, Ledger, LedgerError, Pins, Spool};
 use crate::twin::{Replica, Signer, StatusMap};
 use aidos_protocol::DeviceId;
 use aidos_protocol::time::Micros;
@@ -133,15 +134,26 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
     let device_id = identity.device_id();
 
     let store = Chunks::open(&config.data_dir, ledger.clone(), config.storage.max_bytes)?;
+    let pins = Pins::open(ledger.clone())?;
     let models = Models::new(infer::Settings::default());
     let statuses = Statuses::new(StatusMap::new(boot));
     let (links, link_control) = Links::new(identity.clone());
+    let intent = Replica::open(ledger.clone(), identity.tenant_id(), device_id, signer(&identity), statuses.map())?;
+    let neighbours = match config.neighbours.settings() {
+        Some(settings) => {
+            let (site, refused) = (ports::site(&intent), ports::refused(&intent));
+            Neighbours::new(settings, identity.clone(), Arc::new(store.clone()), site, refused)
+        }
+        None => Neighbours::off(),
+    };
     let reconciler = Reconciler::new(
         Arc::new(models.clone()),
         Arc::new(links.clone()),
         Arc::new(statuses.clone()),
-        store,
+        store.clone(),
         Slots::open(ledger.clone())?,
+        pins.clone(),
+        neighbours.clone(),
     );
     reconciler.restore().await?;
 
@@ -149,7 +161,6 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
     let listener = TcpListener::bind(address).await.map_err(io_at(address))?;
     let serve_addr = listener.local_addr().map_err(io_at(address))?;
     let spool = Spool::open(ledger.clone(), config.spool_limits())?;
-    let intent = Replica::open(ledger.clone(), identity.tenant_id(), device_id, signer(&identity), statuses.map())?;
 
     let tell: Tell = {
         let statuses = statuses.clone();
@@ -163,7 +174,7 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
             let shutdown = shutdown.clone();
             Arc::new(move || shutdown.is_cancelled().then(|| "the agent is stopping".to_owned()))
         },
-        metrics: ports::metrics(links.clone(), spool.clone(), started),
+        metrics: ports::metrics(links.clone(), spool.clone(), neighbours.clone(), started),
     };
     let serve_task = tokio::spawn(serve::run(listener, serve::router(models.clone(), context), serving.clone()));
     place.announce(serve_addr)?;
@@ -195,6 +206,7 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
             }
         })
     };
+    let sharing = neighbour_component(&components, &config, neighbours.clone(), intake.clone());
 
     let commands = Commands::new(
         Inbox::open(ledger.clone(), boot)?,
@@ -218,6 +230,9 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
         links: links.clone(),
         intent,
         reconciler,
+        neighbours,
+        store,
+        pins,
         spool: spool.clone(),
         logs: logging.logs,
     });
@@ -234,7 +249,7 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
         shutdown.cancelled().await;
         tracing::info!("stopping");
         intake.cancel();
-        let _ = tokio::time::timeout(LAST_WORDS, async { tokio::join!(telemetry, reconciling, admin_task) }).await;
+        let _ = tokio::time::timeout(LAST_WORDS, async { tokio::join!(telemetry, reconciling, sharing, admin_task) }).await;
         serving.cancel();
         let served = serve_task.await;
         linking.cancel();
@@ -327,6 +342,28 @@ fn link_component(
             Ok(())
         }
     })
+}
+
+/// Neighbours as a component, which listens anew at each of its runs; nothing where they are off.
+fn neighbour_component(
+    components: &Components,
+    config: &Config,
+    neighbours: Neighbours,
+    stop: CancellationToken,
+) -> futures::future::OptionFuture<JoinHandle<()>> {
+    let address = config.neighbours.listen;
+    let task = config.neighbours.settings().map(|_| {
+        components.supervise("neighbours", stop, move |stop| {
+            let neighbours = neighbours.clone();
+            async move {
+                let listener = TcpListener::bind(address).await;
+                let listener =
+                    listener.map_err(|error| format!("cannot listen on {address}: {error}; set `neighbours.listen`"))?;
+                neighbours.run(listener, stop).await
+            }
+        })
+    });
+    task.into()
 }
 
 fn signer(identity: &Identity) -> Signer {

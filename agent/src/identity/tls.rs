@@ -33,7 +33,7 @@ impl TimeProvider for SignedTime {
     }
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
@@ -41,7 +41,7 @@ fn builder(time: SignedTime) -> Result<ConfigBuilder<ClientConfig, WantsVerifier
     ClientConfig::builder_with_details(provider(), Arc::new(time)).with_safe_default_protocol_versions().map_err(crypto)
 }
 
-fn roots(ca: &CertificateDer<'static>) -> Result<RootCertStore, IdentityError> {
+pub(super) fn roots(ca: &CertificateDer<'static>) -> Result<RootCertStore, IdentityError> {
     let mut roots = RootCertStore::empty();
     roots.add(ca.clone()).map_err(crypto)?;
     Ok(roots)
@@ -116,6 +116,6 @@ impl ServerCertVerifier for AnyServer {
     }
 }
 
-fn crypto(error: rustls::Error) -> IdentityError {
+pub(super) fn crypto(error: rustls::Error) -> IdentityError {
     IdentityError::Crypto(error.to_string())
 }

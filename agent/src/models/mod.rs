@@ -12,13 +12,16 @@ mod slots;
 mod tests;
 mod worker;
 
+#[cfg(test)]
+pub(crate) use fetch::fetch;
 pub use fetch::{FetchError, Source};
 pub use plan::{Present, Slot, Step, plan};
 pub use runner::Runner;
 pub use slots::{Kept, KeptModel, Slots};
 
 use crate::clock;
-use crate::state::{Chunks, LedgerError};
+use crate::neighbours::Neighbours;
+use crate::state::{Chunks, LedgerError, Pins};
 use aidos_protocol::ModelName;
 use aidos_protocol::artifact::Digest;
 use aidos_protocol::twin::{DesiredModel, ModelState, ModelStatus};
@@ -55,6 +58,8 @@ struct Inner {
     report: Arc<dyn Report>,
     store: Chunks,
     slots: Slots,
+    pins: Pins,
+    neighbours: Neighbours,
     downloads: Semaphore,
     retry: Notify,
     state: Mutex<State>,
@@ -84,13 +89,23 @@ struct Worker {
 
 impl Reconciler {
     /// A reconciler that has not begun.
-    pub fn new(runner: Arc<dyn Runner>, source: Arc<dyn Source>, report: Arc<dyn Report>, store: Chunks, slots: Slots) -> Self {
+    pub fn new(
+        runner: Arc<dyn Runner>,
+        source: Arc<dyn Source>,
+        report: Arc<dyn Report>,
+        store: Chunks,
+        slots: Slots,
+        pins: Pins,
+        neighbours: Neighbours,
+    ) -> Self {
         let inner = Inner {
             runner,
             source,
             report,
             store,
             slots,
+            pins,
+            neighbours,
             downloads: Semaphore::new(DOWNLOADS),
             retry: Notify::new(),
             state: Mutex::default(),
@@ -220,8 +235,17 @@ impl Inner {
         }
     }
 
-    /// Removes from the store what neither intent nor a slot nor memory refers to.
+    /// Removes from the store what neither intent nor a slot nor memory refers to, and no pin keeps.
     async fn collect(&self) -> Result<u64, FetchError> {
+        self.collect_with(true).await
+    }
+
+    /// The same when there is no room: what was only brought ahead of its deployment goes, too.
+    async fn make_room(&self) -> Result<u64, FetchError> {
+        self.collect_with(false).await
+    }
+
+    async fn collect_with(&self, pinned: bool) -> Result<u64, FetchError> {
         let _one = self.collecting.lock().await;
         let mut needed: HashSet<Digest> = {
             let state = self.state();
@@ -229,9 +253,14 @@ impl Inner {
             let loaded = state.present.values().flat_map(|memory| memory.loaded.iter().map(|slot| slot.digest));
             desired.chain(loaded).collect()
         };
-        let (store, slots) = (self.store.clone(), self.slots.clone());
+        let (store, slots, pins) = (self.store.clone(), self.slots.clone(), self.pins.clone());
         fetch::blocking(move || {
             needed.extend(slots.digests()?);
+            if pinned {
+                needed.extend(pins.kept(clock::now())?);
+            } else {
+                pins.clear()?;
+            }
             store.collect(&needed)
         })
         .await

@@ -142,8 +142,10 @@ impl Agent {
         let ledger = Ledger::open(dir).unwrap();
         let store = Chunks::open(dir, ledger.clone(), 1 << 30).unwrap();
         let (runner, told) = (Arc::new(Memo::default()), Arc::new(Told::default()));
-        let slots = Slots::open(ledger).unwrap();
-        let reconciler = Reconciler::new(runner.clone(), Arc::new(plane.clone()), told.clone(), store.clone(), slots);
+        let slots = Slots::open(ledger.clone()).unwrap();
+        let pins = Pins::open(ledger).unwrap();
+        let (source, near) = (Arc::new(plane.clone()), Neighbours::off());
+        let reconciler = Reconciler::new(runner.clone(), source, told.clone(), store.clone(), slots, pins, near);
         reconciler.restore().await.unwrap();
         let (desired, watched) = watch::channel(Desired::default());
         Self { reconciler, runner, told, desired, cancel: CancellationToken::new(), store }.begin(watched)

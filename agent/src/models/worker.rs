@@ -177,9 +177,9 @@ async fn reach(inner: &Inner, name: &ModelName, desired: &DesiredModel, stop: &C
 
 async fn obtain(inner: &Inner, digest: Digest, size: Option<u64>, stop: &CancellationToken) -> Result<PathBuf, Failure> {
     let attempt = async {
-        match fetch(&*inner.source, &inner.store, digest, size).await {
-            Err(FetchError::Store(ChunkError::StoreFull { .. } | ChunkError::NoSpace { .. })) if inner.collect().await? > 0 => {
-                fetch(&*inner.source, &inner.store, digest, size).await
+        match fetch(&*inner.source, &inner.neighbours, &inner.store, digest, size).await {
+            Err(FetchError::Store(ChunkError::StoreFull { .. } | ChunkError::NoSpace { .. })) if inner.make_room().await? > 0 => {
+                fetch(&*inner.source, &inner.neighbours, &inner.store, digest, size).await
             }
             other => other,
         }
