@@ -92,7 +92,14 @@ async fn deploy(sharing: bool) -> (f64, f64, f64, f64) {
     let agents: Vec<_> = join_all(agents).await.into_iter().map(Result::unwrap).collect();
     eventually("every agent is connected and knows its site", async || {
         let devices = fleet.api.get("devices?limit=200&state=online").await;
-        (devices["items"].as_array()?.iter().filter(|device| device["in_sync"] == true).count() == AGENTS).then_some(())
+        let online = devices["items"].as_array()?;
+        for device in online {
+            let id = device["id"].as_str()?;
+            if fleet.api.get(&format!("devices/{id}")).await["in_sync"] != true {
+                return None;
+            }
+        }
+        (online.len() == AGENTS).then_some(())
     })
     .await;
 

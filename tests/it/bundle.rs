@@ -19,7 +19,8 @@ async fn a_bundle_from_a_stick_saves_a_later_deployment_the_download() {
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
 
     // One device takes it in while it runs, one while it does not.
-    let (running, mut stopped) = (fleet.agent("edge-1", &json!({})).await, fleet.agent("edge-2", &json!({})).await);
+    let far = json!({ "site": "far" });
+    let (running, mut stopped) = (fleet.agent("edge-1", &far).await, fleet.agent("edge-2", &far).await);
     stopped.process().terminate(std::time::Duration::from_secs(20));
     for agent in [&running, &stopped] {
         let out = agent.cli(&["bundle", "import", &stick.to_string_lossy()]);
@@ -32,13 +33,13 @@ async fn a_bundle_from_a_stick_saves_a_later_deployment_the_download() {
     assert!(!running.predict("digits", &digit(7)).status.success(), "an import activates nothing");
 
     fleet.device("edge-2", "online").await;
-    fleet.deploy("digits@1", "all").await;
+    fleet.deploy("digits@1", "site=far").await;
     for agent in [&running, &stopped] {
         predicts_seven(&agent.predict("digits", &digit(7)));
         assert_eq!(counter(agent, "aidos_artifact_afar_bytes_total").await, 0);
     }
 
-    // A damaged one is refused, and says why.
+    // A damaged one is refused where the file is not there yet, and says why.
     let mut bytes = std::fs::read(&stick).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
