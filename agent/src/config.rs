@@ -2,6 +2,7 @@
 //!
 //! Nothing secret is ever in it: keys and certificates have their own files (`identity`).
 
+use crate::neighbours;
 use crate::observe::telemetry;
 use crate::state::SpoolLimits;
 use aidos_protocol::settings;
@@ -56,6 +57,8 @@ pub struct Config {
     pub storage: Storage,
     /// The link to the control plane.
     pub link: Link,
+    /// Other agents of the same site.
+    pub neighbours: Neighbours,
     /// The log.
     pub log: Log,
     /// The agent's own updates.
@@ -100,6 +103,23 @@ pub struct Link {
     pub constrained: bool,
 }
 
+/// Other agents of the same site, with which fetched models are shared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Neighbours {
+    /// Whether models are shared at all. Absent: only when `peers` or `mdns` is set, because sharing opens a port towards the
+    /// network around the device, which nobody should find open unasked.
+    pub enabled: Option<bool>,
+    /// Where neighbours are served.
+    pub listen: SocketAddr,
+    /// Whether to look for neighbours, and to be found, by mDNS. Absent: when there are no `peers`.
+    pub mdns: Option<bool>,
+    /// Neighbours to ask, `host:port`; this device may be among them, so that a site can have one list.
+    pub peers: Vec<String>,
+    /// Bytes per second that are sent to neighbours, all together.
+    pub upload_bytes_per_s: u64,
+}
+
 /// The log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -133,6 +153,13 @@ impl Default for Storage {
     /// 8 GiB: twice the largest artifact, so that a new version fits beside the old one.
     fn default() -> Self {
         Self { max_bytes: 8 << 30 }
+    }
+}
+impl Default for Neighbours {
+    /// 32 MiB/s: a quarter of a gigabit network, so that sharing leaves room for what the network is there for.
+    fn default() -> Self {
+        let listen = SocketAddr::from(([0, 0, 0, 0], 7081));
+        Self { enabled: None, listen, mdns: None, peers: Vec::new(), upload_bytes_per_s: 32 << 20 }
     }
 }
 impl Default for Log {
@@ -184,6 +211,9 @@ impl Config {
             let (least, most) = settings::HEALTHY_AFTER_S.into_inner();
             return fail("update.healthy_after_s", format!("{}: use {least} to {most} seconds", self.update.healthy_after_s));
         }
+        if let Err((setting, why)) = self.neighbours.check() {
+            return fail(setting, why);
+        }
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log.level) {
             return fail("log.level", format!("`{}`: {error}; use error, warn, info, debug or trace", self.log.level));
         }
@@ -194,6 +224,36 @@ impl Config {
     pub fn spool_limits(&self) -> SpoolLimits {
         let defaults = SpoolLimits::default();
         SpoolLimits { bytes: self.telemetry.spool_bytes, age_s: self.telemetry.spool_days * 86_400, ..defaults }
+    }
+}
+
+impl Neighbours {
+    /// What neighbours are used with; `None`: they are not.
+    pub fn settings(&self) -> Option<neighbours::Settings> {
+        let enabled = self.enabled.unwrap_or(!self.peers.is_empty() || self.mdns == Some(true));
+        enabled.then(|| neighbours::Settings {
+            peers: self.peers.clone(),
+            mdns: self.mdns.unwrap_or(self.peers.is_empty()),
+            upload_bytes_per_s: self.upload_bytes_per_s,
+        })
+    }
+
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let is_address = |peer: &str| {
+            peer.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
+        };
+        if let Some(peer) = self.peers.iter().find(|peer| !is_address(peer)) {
+            return Err(("neighbours.peers", format!("`{peer}`: write host:port, such as 10.0.0.2:7081")));
+        }
+        if self.peers.len() > neighbours::MOST_PEERS {
+            let why = format!("{} addresses: at most {} are used", self.peers.len(), neighbours::MOST_PEERS);
+            return Err(("neighbours.peers", why));
+        }
+        if !(64 << 10..=10 << 30).contains(&self.upload_bytes_per_s) {
+            let why = format!("{}: use 64 KiB to 10 GiB a second", self.upload_bytes_per_s);
+            return Err(("neighbours.upload_bytes_per_s", why));
+        }
+        Ok(())
     }
 }
 
@@ -231,6 +291,18 @@ mod tests {
         assert!(parse("[telemetry]\ninterval_s = 0").unwrap_err().contains("1 to 3600"));
         assert!(parse("[log]\nlevel = 'a=b=c'").unwrap_err().contains("use error, warn"));
         assert!(parse("[storage]\nmax_bytes = 5").unwrap_err().contains("at least"));
+    }
+
+    #[test]
+    fn neighbours_are_off_until_they_are_configured_and_can_be_switched() {
+        let settings = |text: &str| parse(&format!("data_dir = '/x'\n[neighbours]\n{text}")).unwrap().neighbours.settings();
+        assert_eq!(settings(""), None);
+        assert_eq!(settings("enabled = false\npeers = ['10.0.0.2:7081']"), None);
+        assert!(settings("peers = ['10.0.0.2:7081']").is_some_and(|settings| !settings.mdns));
+        assert!(settings("enabled = true").is_some_and(|settings| settings.mdns));
+        for bad in ["peers = ['10.0.0.2']", "peers = [':7081']", "peers = ['h:0']", "upload_bytes_per_s = 5"] {
+            assert!(parse(&format!("data_dir = '/x'\n[neighbours]\n{bad}")).unwrap_err().contains("neighbours."), "{bad}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod assembly;
+pub mod bundle;
 pub mod clock;
 pub mod commands;
 pub mod config;
@@ -12,6 +13,7 @@ pub mod identity;
 pub mod infer;
 pub mod link;
 pub mod models;
+pub mod neighbours;
 pub mod observe;
 pub mod selfupdate;
 pub mod serve;

@@ -5,8 +5,9 @@
 
 pub mod api;
 pub mod artifact;
-pub mod elf;
+pub mod bundle;
 pub mod delta;
+pub mod elf;
 pub mod enrol;
 pub mod frame;
 pub mod golden;

@@ -189,6 +189,15 @@ impl Fleet {
         self.agent_with_token(name, &token).await
     }
 
+    /// Joins and starts a device with a configuration file of its own.
+    pub async fn agent_with_config(&self, name: &str, labels: &Value, config: &Path) -> Agent {
+        let token = self.token(labels).await;
+        let mut agent = self.joined(name, &token, &self.folder.path().join(name));
+        agent.config = Some(config.to_owned());
+        agent.start().await;
+        agent
+    }
+
     /// Joins and starts a device with a token, of whichever tenant.
     pub async fn agent_with_token(&self, name: &str, token: &str) -> Agent {
         let mut agent = self.joined(name, token, &self.folder.path().join(name));
@@ -211,6 +220,7 @@ impl Fleet {
             url: String::new(),
             folder: self.folder.path().to_owned(),
             environment: Vec::new(),
+            config: None,
         }
     }
 
@@ -266,6 +276,7 @@ pub struct Agent {
     /// What its environment has beside this process's, from its next start.
     pub environment: Vec<(String, String)>,
     folder: PathBuf,
+    config: Option<PathBuf>,
 }
 
 impl Agent {
@@ -274,6 +285,9 @@ impl Agent {
         let _ = std::fs::remove_file(self.dir.join("run.json"));
         let mut command = Command::new(binary("aidos-agent"));
         command.args(["run", "--serve", "127.0.0.1:0", "--data-dir"]).arg(&self.dir).envs(self.environment.iter().cloned());
+        if let Some(config) = &self.config {
+            command.arg("--config").arg(config);
+        }
         self.process = Some(Process::start(&self.name, command, &self.folder));
         self.url = eventually("the agent serves", async || {
             let process = self.process.as_mut().expect("just started");

@@ -4,6 +4,7 @@
 
 mod backends;
 mod bad_input;
+mod bundle;
 mod failover;
 mod faults;
 mod floors;

@@ -1,10 +1,11 @@
 //! The command line of `aidos-agent`.
 
-use super::client::{AdminError, call};
+use super::client::{AdminError, LONG_PATIENCE, call, call_within};
 use super::doctor::Level;
 use super::print::{self, Output};
 use super::wire::{Findings, IntentAnswer, LogsView, ModelsView, Request, StatusView};
 use super::{Health, findings};
+use crate::bundle::Imported;
 use crate::config::{Config, ConfigError};
 use crate::identity::{self, Identity, JoinOptions};
 use crate::{assembly, clock, observe, state};
@@ -74,6 +75,18 @@ enum Command {
     },
     /// Look for what is wrong and say what to do; exits with 1 when something is
     Doctor,
+    /// Bring models on a stick, where no network reaches
+    #[command(subcommand)]
+    Bundle(Bundle),
+}
+
+#[derive(Debug, Subcommand)]
+enum Bundle {
+    /// Put a bundle's files into the store, so that a later deployment downloads nothing; activates nothing
+    Import {
+        /// The file that `aidos bundle export` wrote
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -145,6 +158,12 @@ pub enum CommandError {
     /// Running.
     #[error(transparent)]
     Run(#[from] assembly::StartError),
+    /// Importing a bundle without a running agent.
+    #[error(transparent)]
+    Import(#[from] assembly::ImportError),
+    /// A file that was named.
+    #[error("{0}: {1}")]
+    File(PathBuf, std::io::Error),
     /// The terminal or pipe.
     #[error("cannot write the answer: {0}")]
     Output(#[from] std::io::Error),
@@ -228,6 +247,16 @@ impl Cli {
             Command::Models => print::models(output, &call::<ModelsView>(&dir, &Request::Models).await?)?,
             Command::Logs { lines, level } => {
                 print::logs(output, &call::<LogsView>(&dir, &Request::Logs { lines, level }).await?)?
+            }
+            Command::Bundle(Bundle::Import { file }) => {
+                // The agent has another working directory.
+                let file = file.canonicalize().map_err(|error| CommandError::File(file, error))?;
+                let request = Request::ImportBundle { file: file.clone() };
+                let imported = match call_within::<Imported>(LONG_PATIENCE, &dir, &request).await {
+                    Err(AdminError::NotRunning(_)) => assembly::import_bundle(&config, &file)?,
+                    answered => answered?,
+                };
+                print::imported(output, &imported)?;
             }
             Command::Doctor => {
                 let found = match call::<Findings>(&dir, &Request::Doctor).await {

@@ -13,6 +13,9 @@ const MAX_ANSWER: u64 = 4 << 20;
 /// How long the agent may take: `doctor` reads every model file.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// The same for what reads gigabytes from a stick.
+pub(super) const LONG_PATIENCE: Duration = Duration::from_secs(3_600);
+
 /// Why the running agent gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
@@ -32,12 +35,17 @@ pub enum AdminError {
 
 /// Asks the agent whose data directory is `dir`.
 pub async fn call<T: DeserializeOwned>(dir: &Path, request: &Request) -> Result<T, AdminError> {
+    call_within(PATIENCE, dir, request).await
+}
+
+/// [`call`] that waits for as long as it is told.
+pub(super) async fn call_within<T: DeserializeOwned>(patience: Duration, dir: &Path, request: &Request) -> Result<T, AdminError> {
     let path = dir.join(SOCKET);
     let stream = UnixStream::connect(&path).await.map_err(|error| match error.kind() {
         std::io::ErrorKind::PermissionDenied => AdminError::NotYours(path),
         _ => AdminError::NotRunning(dir.to_owned()),
     })?;
-    let exchange = tokio::time::timeout(PATIENCE, exchange(stream, request)).await;
+    let exchange = tokio::time::timeout(patience, exchange(stream, request)).await;
     let text = exchange.map_err(|_| broken("it took too long"))?.map_err(broken)?;
     match serde_json::from_slice(&text).map_err(broken)? {
         Answer::Ok(value) => serde_json::from_value(value).map_err(broken),

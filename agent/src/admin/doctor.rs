@@ -2,6 +2,7 @@
 //!
 //! Pure: it judges what it is given, so that the same judgement holds for a running agent and for one that does not run.
 
+use crate::neighbours;
 use crate::state::SpoolStats;
 use aidos_protocol::ModelName;
 use aidos_protocol::artifact::Digest;
@@ -69,6 +70,8 @@ pub struct Health {
     pub rotten: Vec<Digest>,
     /// The telemetry that waits.
     pub spool: Option<SpoolStats>,
+    /// How it goes with the neighbours.
+    pub neighbours: Option<neighbours::View>,
     /// Whether the agent itself answered.
     pub running: bool,
 }
@@ -79,6 +82,7 @@ pub fn findings(health: &Health) -> Vec<Finding> {
     if health.running && health.certificate.is_some() {
         all.push(link(health));
     }
+    all.extend(health.neighbours.map(near));
     all.extend(health.spool.map(telemetry));
     all.extend(health.models.iter().map(|(name, status)| model(name, status)));
     all.extend(health.rotten.iter().map(|digest| {
@@ -174,6 +178,29 @@ fn link(health: &Health) -> Finding {
     }
 }
 
+fn near(view: neighbours::View) -> Finding {
+    const WHAT: &str = "neighbours";
+    let neighbours::View { enabled, sited, known, met, shunned, totals } = view;
+    let detail = format!(
+        "{met} of {known} answered, {} MiB from them, {} MiB from afar, {} MiB given",
+        totals.near >> 20,
+        totals.afar >> 20,
+        totals.given >> 20
+    );
+    match () {
+        () if !enabled => finding(WHAT, Level::Ok, "not used", ""),
+        () if !sited => {
+            let hint = "say where the device is: `aidos-agent labels set site=NAME`, or switch `neighbours.enabled` off";
+            finding(WHAT, Level::Warn, "used, but this device is at no site", hint)
+        }
+        () if shunned > 0 => {
+            let hint = "its disk may be failing: see which one in the log, and run `aidos-agent doctor` there";
+            finding(WHAT, Level::Warn, format!("{detail}; {shunned} gave wrong bytes and are not asked for a while"), hint)
+        }
+        () => finding(WHAT, Level::Ok, detail, ""),
+    }
+}
+
 fn telemetry(spool: SpoolStats) -> Finding {
     let detail = format!("{} samples wait, {} were dropped in all", spool.waiting, spool.lost_samples);
     finding("telemetry", Level::Ok, detail, "")
@@ -227,9 +254,16 @@ mod tests {
         findings(health).into_iter().filter(|finding| finding.level != Level::Ok).collect()
     }
 
+    fn sited(sited: bool, shunned: usize) -> neighbours::View {
+        neighbours::View { enabled: true, sited, known: 3, met: 2, shunned, ..neighbours::View::default() }
+    }
+
     #[test]
     fn nothing_is_wrong_with_a_healthy_device() {
         assert_eq!(wrong(&healthy()), []);
+        for neighbours in [neighbours::View::default(), sited(true, 0)] {
+            assert_eq!(wrong(&Health { neighbours: Some(neighbours), ..healthy() }), []);
+        }
     }
 
     #[test]
@@ -250,6 +284,8 @@ mod tests {
             ("link", Health { transport: None, ..healthy() }),
             ("link", Health { link_note: "QUIC is blocked".into(), ..healthy() }),
             ("model digits", Health { models: BTreeMap::from([("digits".parse().unwrap(), failed)]), ..healthy() }),
+            ("neighbours", Health { neighbours: Some(sited(false, 0)), ..healthy() }),
+            ("neighbours", Health { neighbours: Some(sited(true, 1)), ..healthy() }),
             ("model file", Health { rotten: vec![Digest::of(b"x")], ..healthy() }),
         ];
         for (what, health) in cases {

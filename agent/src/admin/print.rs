@@ -2,6 +2,7 @@
 
 use super::doctor::Level;
 use super::wire::{Findings, ModelsView, StatusView};
+use crate::bundle::Imported;
 use crate::identity::Identity;
 use crate::observe::LogLine;
 use aidos_protocol::time::Micros;
@@ -74,6 +75,18 @@ fn time(at: Micros) -> String {
     let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
     let year = cycle * 400 + year_of_cycle + i64::from(month <= 2);
     format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}Z", of_day / 3_600, of_day / 60 % 60, of_day % 60)
+}
+
+pub(super) fn imported(output: Output, imported: &Imported) -> Done {
+    write(output, imported, || {
+        let model = |model: &aidos_protocol::bundle::BundledModel| row([&format!("{}@{}", model.name, model.version), "is here"]);
+        let mut rows: Vec<_> = imported.models.iter().map(model).collect();
+        let Imported { stored, stored_bytes, present, .. } = imported;
+        rows.push(row(["files", &format!("{stored} new ({stored_bytes} bytes), {present} were here")]));
+        rows.push(row(["kept until", &format!("{}, or longer once they are deployed", time(imported.kept_until))]));
+        rows.push(row(["active", "nothing new: a deployment decides what runs, and checks each file"]));
+        rows
+    })
 }
 
 pub(super) fn joined(output: Output, identity: &Identity) -> Done {

@@ -2,6 +2,7 @@
 
 use super::wire::{Answer, Request, StatusView};
 use super::{Finding, user};
+use crate::bundle::Imported;
 use crate::observe::LogLine;
 use aidos_protocol::ModelName;
 use aidos_protocol::twin::{Edit, IntentView, ModelStatus};
@@ -9,7 +10,7 @@ use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -39,6 +40,8 @@ pub trait Agent: Send + Sync + 'static {
     async fn models(&self) -> BTreeMap<ModelName, ModelStatus>;
     /// What was looked at, and what is wrong.
     async fn doctor(&self) -> Vec<Finding>;
+    /// Fills the store from a bundle.
+    async fn import(&self, file: PathBuf) -> Result<Imported, String>;
     /// The newest lines of the log.
     async fn logs(&self, lines: usize, level: &str) -> Vec<LogLine>;
 }
@@ -147,6 +150,7 @@ async fn answer(agent: &dyn Agent, person: &str, request: Request) -> Answer {
         }
         Request::Models => to_value(Ok(agent.models().await)),
         Request::Doctor => to_value(Ok(agent.doctor().await)),
+        Request::ImportBundle { file } => to_value(agent.import(file).await),
         Request::Logs { lines, level } => to_value(Ok(agent.logs(lines, &level).await)),
     };
     value.map_or_else(Answer::Error, Answer::Ok)
@@ -182,6 +186,9 @@ mod tests {
         }
         async fn doctor(&self) -> Vec<Finding> {
             Vec::new()
+        }
+        async fn import(&self, file: PathBuf) -> Result<Imported, String> {
+            Err(format!("{}: no such file", file.display()))
         }
         async fn logs(&self, _: usize, _: &str) -> Vec<LogLine> {
             Vec::new()

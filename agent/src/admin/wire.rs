@@ -7,6 +7,7 @@ use aidos_protocol::twin::{IntentView, ModelStatus};
 use aidos_protocol::{DeviceId, ModelName, TenantId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// What can be asked of the running agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +39,11 @@ pub enum Request {
     Models,
     /// What is wrong, if anything. Answered with a list of [`Finding`].
     Doctor,
+    /// Fills the store from a bundle that the agent's user can read. Answered with [`crate::bundle::Imported`].
+    ImportBundle {
+        /// Where it is; not relative.
+        file: PathBuf,
+    },
     /// The newest lines of the log. Answered with a list of [`LogLine`].
     Logs {
         /// How many.

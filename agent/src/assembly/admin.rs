@@ -2,11 +2,13 @@
 
 use super::ports::Links;
 use crate::admin::{Agent, Finding, Health, LinkView, StatusView, findings};
+use crate::bundle::{self, Imported};
 use crate::clock;
 use crate::identity::Identity;
 use crate::models::Reconciler;
+use crate::neighbours::Neighbours;
 use crate::observe::{LogLine, Logs};
-use crate::state::{Ledger, Spool, free_bytes};
+use crate::state::{Chunks, Ledger, Pins, Spool, free_bytes};
 use crate::twin::Replica;
 use aidos_protocol::ModelName;
 use aidos_protocol::time::Micros;
@@ -25,6 +27,9 @@ pub(super) struct Desk {
     pub(super) links: Links,
     pub(super) intent: Replica,
     pub(super) reconciler: Reconciler,
+    pub(super) neighbours: Neighbours,
+    pub(super) store: Chunks,
+    pub(super) pins: Pins,
     pub(super) spool: Spool,
     pub(super) logs: Logs,
 }
@@ -86,12 +91,19 @@ impl Agent for Desk {
             rotten: self.reconciler.verify_files().await.unwrap_or_default(),
             models: self.reconciler.statuses(),
             spool: Some(self.spool.stats().await),
+            neighbours: Some(self.neighbours.view()),
             running: true,
         };
         if !health.rotten.is_empty() {
             self.reconciler.retry();
         }
         findings(&health)
+    }
+
+    async fn import(&self, file: PathBuf) -> Result<Imported, String> {
+        let (store, pins) = (self.store.clone(), self.pins.clone());
+        let imported = tokio::task::spawn_blocking(move || bundle::import_file(&file, &store, &pins, clock::now())).await;
+        imported.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
 
     async fn logs(&self, lines: usize, level: &str) -> Vec<LogLine> {

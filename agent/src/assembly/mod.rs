@@ -16,7 +16,7 @@ mod ports;
 #[cfg(test)]
 mod tests;
 
-pub use offline::{Offline, offline};
+pub use offline::{ImportError, Offline, import_bundle, offline};
 pub use place::identity_dir;
 
 use crate::admin as socket;
@@ -27,10 +27,11 @@ use crate::identity::{Identity, IdentityError};
 use crate::infer::{self, Models};
 use crate::link::{self, LinkHandle, Ports, Transport};
 use crate::models::{Reconciler, Setup, Voucher};
+use crate::neighbours::Neighbours;
 use crate::observe::{self, Gpus, Logging, telemetry};
 use crate::selfupdate::{self, Deed, Launcher, SelfUpdate};
 use crate::serve::{self, ServeContext};
-use crate::state::{ChunkError, Chunks, Inbox, Ledger, LedgerError, Spool};
+use crate::state::{ChunkError, Chunks, Inbox, Ledger, LedgerError, Pins, Spool};
 use crate::twin::{Replica, Signer, StatusMap};
 use crate::update::{Here, Journal, Surroundings as _};
 use aidos_protocol::DeviceId;
@@ -156,15 +157,24 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
     let config = layers.config();
 
     let store = Chunks::open(&config.data_dir, ledger.clone(), config.storage.max_bytes)?;
+    let pins = Pins::open(ledger.clone())?;
     let models = Models::new(infer::Settings::default());
     let (links, link_control) = Links::new(identity.clone());
+    let neighbours = match config.neighbours.settings() {
+        Some(settings) => {
+            let (site, refused) = (ports::site(&intent), ports::refused(&intent));
+            Neighbours::new(settings, identity.clone(), Arc::new(store.clone()), site, refused)
+        }
+        None => Neighbours::off(),
+    };
     let reconciler = Reconciler::new(
         Arc::new(models.clone()),
         Arc::new(links.clone()),
         Arc::new(statuses.clone()),
         store.clone(),
         Journal::open(ledger.clone())?,
-        Setup { voucher: Some(voucher(&identity, boot)), ..Setup::default() },
+        pins.clone(),
+        Setup { voucher: Some(voucher(&identity, boot)), neighbours: neighbours.clone(), ..Setup::default() },
     );
     reconciler.restore().await?;
 
@@ -185,7 +195,7 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
             let shutdown = shutdown.clone();
             Arc::new(move || shutdown.is_cancelled().then(|| "the agent is stopping".to_owned()))
         },
-        metrics: ports::metrics(links.clone(), spool.clone(), started),
+        metrics: ports::metrics(links.clone(), spool.clone(), neighbours.clone(), started),
     };
     let serve_task = tokio::spawn(serve::run(listener, serve::router(models.clone(), context), serving.clone()));
     place.announce(serve_addr)?;
@@ -220,6 +230,7 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
             }
         })
     };
+    let sharing = neighbour_component(&components, &config, neighbours.clone(), intake.clone());
 
     let updating = {
         let switch: Arc<dyn Fn() + Send + Sync> = {
@@ -273,6 +284,9 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
         links: links.clone(),
         intent,
         reconciler,
+        neighbours,
+        store,
+        pins,
         spool: spool.clone(),
         logs: logging.logs,
     });
@@ -288,7 +302,8 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
         shutdown.cancelled().await;
         tracing::info!("stopping");
         intake.cancel();
-        let _ = tokio::time::timeout(LAST_WORDS, async { tokio::join!(telemetry, reconciling, updating, admin_task) }).await;
+        let last = async { tokio::join!(telemetry, reconciling, updating, sharing, admin_task) };
+        let _ = tokio::time::timeout(LAST_WORDS, last).await;
         serving.cancel();
         let served = serve_task.await;
         linking.cancel();
@@ -336,6 +351,28 @@ fn link_component(
             Ok(())
         }
     })
+}
+
+/// Neighbours as a component, which listens anew at each of its runs; nothing where they are off.
+fn neighbour_component(
+    components: &Components,
+    config: &Config,
+    neighbours: Neighbours,
+    stop: CancellationToken,
+) -> futures::future::OptionFuture<JoinHandle<()>> {
+    let address = config.neighbours.listen;
+    let task = config.neighbours.settings().map(|_| {
+        components.supervise("neighbours", stop, move |stop| {
+            let neighbours = neighbours.clone();
+            async move {
+                let listener = TcpListener::bind(address).await;
+                let listener =
+                    listener.map_err(|error| format!("cannot listen on {address}: {error}; set `neighbours.listen`"))?;
+                neighbours.run(listener, stop).await
+            }
+        })
+    });
+    task.into()
 }
 
 fn signer(identity: &Identity) -> Signer {

@@ -1,20 +1,23 @@
 //! What an agent that does not run would answer: its models from disk, served on loopback for as long as somebody asks.
 //!
-//! No link, no telemetry, no reconciling, and nothing on disk changes. The data directory is locked meanwhile, so that an
+//! No link, no telemetry, no reconciling, and nothing on disk changes, except that [`import_bundle`] fills the store. The data directory is locked meanwhile, so that an
 //! agent never starts beside it.
 
 use super::place::{Place, identity_dir};
 use super::ports::{Links, Statuses};
 use super::{StartError, io_at};
+use crate::bundle::{self, BundleError, Imported};
+use crate::clock;
 use crate::config::Config;
 use crate::identity::Identity;
 use crate::infer::{self, Models};
 use crate::models::{Reconciler, Setup};
 use crate::serve::{self, ServeContext};
-use crate::state::{Chunks, Ledger};
+use crate::state::{Chunks, Ledger, Pins};
 use crate::twin::StatusMap;
 use crate::update::Journal;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -42,9 +45,9 @@ pub async fn offline(config: &Config) -> Result<Offline, StartError> {
     let (links, _control) = Links::new(identity);
     // Nobody reads this status: the next real start counts from the ledger.
     let statuses = Statuses::new(StatusMap::new(0));
-    let (runner, links, journal) = (Arc::new(models.clone()), Arc::new(links), Journal::open(ledger)?);
+    let (runner, links, journal) = (Arc::new(models.clone()), Arc::new(links), Journal::open(ledger.clone())?);
     let setup = Setup { durable: false, ..Setup::default() };
-    let reconciler = Reconciler::new(runner, links, Arc::new(statuses), store, journal, setup);
+    let reconciler = Reconciler::new(runner, links, Arc::new(statuses), store, journal, Pins::open(ledger)?, setup);
     reconciler.restore().await?;
 
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -53,4 +56,25 @@ pub async fn offline(config: &Config) -> Result<Offline, StartError> {
     let stop = CancellationToken::new();
     tokio::spawn(serve::run(listener, serve::router(models, ServeContext::default()), stop.clone()));
     Ok(Offline { serve_addr, _serving: stop.drop_guard(), _place: place })
+}
+
+/// Why an agent that does not run has not imported a bundle.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// Its data directory cannot be used.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The bundle cannot be used.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+}
+
+/// Fills the store of the agent in `config.data_dir` from a bundle. Fails when that agent runs: it then has to be asked. A device
+/// may be filled before it joins. Blocks.
+pub fn import_bundle(config: &Config, file: &Path) -> Result<Imported, ImportError> {
+    let _place = Place::take(&config.data_dir)?;
+    let ledger = Ledger::open(&config.data_dir).map_err(StartError::from)?;
+    let store = Chunks::open(&config.data_dir, ledger.clone(), config.storage.max_bytes).map_err(StartError::from)?;
+    let pins = Pins::open(ledger).map_err(StartError::from)?;
+    Ok(bundle::import_file(file, &store, &pins, clock::now())?)
 }

@@ -1,12 +1,13 @@
 //! Small adapters between components that do not know each other.
 
 use super::plane_now;
-use crate::identity::Identity;
+use crate::identity::{Identity, Refused};
 use crate::link::{self, LinkControl, LinkError, LinkHandle};
 use crate::models::{Report, Source};
+use crate::neighbours::{Neighbours, Site};
 use crate::observe::telemetry::Extra;
 use crate::state::Spool;
-use crate::twin::StatusMap;
+use crate::twin::{Replica, StatusMap};
 use crate::{clock, infer};
 use aidos_protocol::ModelName;
 use aidos_protocol::artifact::Digest;
@@ -137,6 +138,27 @@ pub(super) fn interval(view: &IntentView, default: u64) -> u64 {
     view.config.get("telemetry.interval_s").and_then(serde_json::Value::as_u64).unwrap_or(default)
 }
 
+/// The label that says at which site a device is.
+const SITE_LABEL: &str = "site";
+/// The setting that lists devices which are not to be neighbours although their certificates are in force.
+const REFUSED: &str = "neighbours.refused";
+
+/// The site that this device's labels name at the moment of asking.
+pub(super) fn site(intent: &Replica) -> Site {
+    let view = intent.view();
+    Arc::new(move || view.borrow().labels.get(SITE_LABEL).filter(|site| !site.is_empty()).cloned())
+}
+
+/// Whether intent lists a device as one to refuse.
+pub(super) fn refused(intent: &Replica) -> Refused {
+    let view = intent.view();
+    Arc::new(move |device| {
+        let view = view.borrow();
+        let listed = view.config.get(REFUSED).and_then(|value| value.as_array());
+        listed.is_some_and(|all| all.iter().any(|one| one.as_str().is_some_and(|text| text == device.to_string())))
+    })
+}
+
 /// Models whose versions are told one by one: with six numbers each, they fill less than half of a sample.
 const VERSIONED: usize = 8;
 
@@ -171,7 +193,12 @@ pub(super) fn model_metrics(models: infer::Models) -> Extra {
 }
 
 /// Appends the agent's own health to `/metrics`.
-pub(super) fn metrics(links: Links, spool: Spool, started: Micros) -> Arc<dyn Fn(&mut String) + Send + Sync> {
+pub(super) fn metrics(
+    links: Links,
+    spool: Spool,
+    neighbours: Neighbours,
+    started: Micros,
+) -> Arc<dyn Fn(&mut String) + Send + Sync> {
     Arc::new(move |text| {
         let link = links.handle().state().borrow().clone();
         let mut gauge = |name: &str, kind: &str, help: &str, value: f64| {
@@ -188,6 +215,15 @@ pub(super) fn metrics(links: Links, spool: Spool, started: Micros) -> Arc<dyn Fn
         );
         gauge("aidos_link_sessions_total", "counter", "Sessions begun.", link.sessions as f64);
         gauge("aidos_link_failovers_total", "counter", "Times the transport changed.", link.failovers as f64);
+        let totals = neighbours.totals();
+        for (name, help, value) in [
+            ("aidos_artifact_near_bytes_total", "Bytes of artifacts that neighbours gave.", totals.near),
+            ("aidos_artifact_afar_bytes_total", "Bytes of artifacts that came over the site's line.", totals.afar),
+            ("aidos_artifact_given_bytes_total", "Bytes of artifacts given to neighbours.", totals.given),
+            ("aidos_neighbour_wrong_total", "Times that what neighbours gave was not what it should be.", totals.wrong),
+        ] {
+            gauge(name, "counter", help, value as f64);
+        }
         if let Some(stats) = spool.stats_now() {
             gauge("aidos_telemetry_waiting_samples", "gauge", "Samples that wait for the link.", stats.waiting as f64);
             gauge("aidos_telemetry_waiting_bytes", "gauge", "Their bytes on disk.", stats.bytes as f64);

@@ -133,3 +133,40 @@ async fn a_damaged_ledger_costs_neither_the_identity_nor_the_start() {
     stop.cancel();
     running.join().await.unwrap();
 }
+
+#[tokio::test]
+async fn neighbours_that_are_switched_off_open_no_socket_and_switched_on_one_that_wants_a_certificate() {
+    let dir = tempfile::tempdir().unwrap();
+    joined(dir.path());
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let with = |enabled| {
+        let mut config = config(dir.path());
+        config.neighbours = crate::config::Neighbours {
+            enabled,
+            listen: address,
+            peers: vec![address.to_string()],
+            ..crate::config::Neighbours::default()
+        };
+        config
+    };
+    let stop = CancellationToken::new();
+    let running = run(with(Some(false)), stop.clone()).await.unwrap();
+    drop(std::net::TcpListener::bind(address).expect("nobody listens there"));
+    let findings: Vec<Finding> = call(dir.path(), &Request::Doctor).await.unwrap();
+    assert!(findings.iter().any(|finding| finding.what == "neighbours" && finding.detail == "not used"), "{findings:?}");
+    stop.cancel();
+    running.join().await.unwrap();
+
+    let stop = CancellationToken::new();
+    let running = run(with(None), stop.clone()).await.unwrap();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    while tokio::net::TcpStream::connect(address).await.is_err() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert!(client.get(format!("http://{address}/v1/site")).send().await.is_err(), "plain HTTP");
+    assert!(client.get(format!("https://{address}/v1/site")).send().await.is_err(), "TLS without a certificate");
+    stop.cancel();
+    running.join().await.unwrap();
+}

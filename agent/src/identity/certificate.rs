@@ -49,13 +49,7 @@ impl Leaf {
         if leaf.public_key().raw != key.spki_der() {
             return Err(refuse("it is for another key"));
         }
-        let names = leaf.subject_alternative_name().map_err(|e| refuse(e.to_string()))?;
-        let uri = names.iter().flat_map(|n| &n.value.general_names).find_map(|name| match name {
-            GeneralName::URI(uri) => Some(*uri),
-            _ => None,
-        });
-        let (_, is_tenant, is_device) =
-            enrol::parse_spiffe_id(uri.ok_or_else(|| refuse("it names no device"))?).map_err(|e| refuse(e.to_string()))?;
+        let (is_tenant, is_device) = names(&leaf)?;
         if (is_tenant, is_device) != (tenant, device) {
             return Err(refuse(format!("it is for {is_device} of {is_tenant}, this is {device} of {tenant}")));
         }
@@ -63,6 +57,21 @@ impl Leaf {
         let validity = leaf.validity();
         Ok(Self { not_before: micros(validity.not_before.timestamp()), not_after: micros(validity.not_after.timestamp()) })
     }
+}
+
+/// The tenant and device that a certificate names. Whether it is to be believed is not asked.
+pub(super) fn spiffe(der: &CertificateDer<'_>) -> Result<(TenantId, DeviceId), IdentityError> {
+    names(&parse(der)?)
+}
+
+fn names(leaf: &X509Certificate<'_>) -> Result<(TenantId, DeviceId), IdentityError> {
+    let names = leaf.subject_alternative_name().map_err(|e| refuse(e.to_string()))?;
+    let uri = names.iter().flat_map(|n| &n.value.general_names).find_map(|name| match name {
+        GeneralName::URI(uri) => Some(*uri),
+        _ => None,
+    });
+    let parsed = enrol::parse_spiffe_id(uri.ok_or_else(|| refuse("it names no device"))?);
+    parsed.map(|(_, tenant, device)| (tenant, device)).map_err(|e| refuse(e.to_string()))
 }
 
 fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, IdentityError> {

@@ -10,6 +10,7 @@ mod files;
 mod http;
 mod join;
 mod key;
+mod member;
 mod record;
 mod renewal;
 mod tls;
@@ -17,6 +18,7 @@ mod tls;
 pub use error::{IdentityError, JoinError, RenewError};
 pub use join::{JoinOptions, join};
 pub use key::{DeviceKey, KeyId};
+pub use member::{MemberTls, Refused};
 pub use renewal::renew_at;
 
 use aidos_protocol::enrol::EndpointsView;

@@ -35,7 +35,7 @@ impl TimeProvider for SignedTime {
     }
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
@@ -43,7 +43,7 @@ fn builder(time: SignedTime) -> Result<ConfigBuilder<ClientConfig, WantsVerifier
     ClientConfig::builder_with_details(provider(), Arc::new(time)).with_safe_default_protocol_versions().map_err(crypto)
 }
 
-fn roots(ca: &CertificateDer<'static>) -> Result<RootCertStore, IdentityError> {
+pub(super) fn roots(ca: &CertificateDer<'static>) -> Result<RootCertStore, IdentityError> {
     let mut roots = RootCertStore::empty();
     roots.add(ca.clone()).map_err(crypto)?;
     Ok(roots)
@@ -180,6 +180,6 @@ impl ServerCertVerifier for AnyServer {
     }
 }
 
-fn crypto(error: rustls::Error) -> IdentityError {
+pub(super) fn crypto(error: rustls::Error) -> IdentityError {
     IdentityError::Crypto(error.to_string())
 }

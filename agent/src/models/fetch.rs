@@ -1,8 +1,10 @@
-//! Brings one artifact into the store: asks the plane where it is, then downloads by range, from where the last attempt stopped.
+//! Brings one artifact into the store: from a neighbour that has it, else asks the plane where it is and downloads by range,
+//! from where the last attempt stopped.
 //!
 //! Nothing here decides whether to try again; the caller does, with a pause. Every wait has a limit.
 
 use crate::link::LinkError;
+use crate::neighbours::{Neighbours, Pursuit};
 use crate::state::{ChunkError, Chunks, Download};
 use aidos_protocol::artifact::Digest;
 use aidos_protocol::frame::ArtifactGrant;
@@ -87,28 +89,74 @@ pub enum FetchError {
 }
 
 /// Brings `digest` into the store and returns its file. `size` `None` takes the length that the plane names.
-pub(super) async fn fetch(source: &dyn Source, store: &Chunks, digest: Digest, size: Option<u64>) -> Result<PathBuf, FetchError> {
+pub(crate) async fn fetch(
+    source: &dyn Source,
+    neighbours: &Neighbours,
+    store: &Chunks,
+    digest: Digest,
+    size: Option<u64>,
+) -> Result<PathBuf, FetchError> {
     if let Some(path) = store.path(&digest) {
         return Ok(path);
     }
+    // Neighbours need no plane, but a length to ask for.
+    let (mut granted, size) = match size {
+        Some(size) => (None, size),
+        None => {
+            let grant = grant(source, digest, None).await?;
+            let size = grant.size;
+            (Some(grant), size)
+        }
+    };
+    let mut pursuit = neighbours.pursue(digest, size).await;
+    loop {
+        let opened = store.clone();
+        let download = blocking(move || opened.download(digest, size)).await?;
+        let mut download = near(&mut pursuit, download).await?;
+        if !download.is_complete() {
+            let grant = match granted.take() {
+                Some(grant) => grant,
+                None => grant(source, digest, Some(size)).await?,
+            };
+            let client = source.client(&grant.url).map_err(FetchError::Client)?;
+            download = receive(client, &grant.url, download, digest, &mut pursuit).await?;
+        }
+        match blocking(move || download.finish()).await {
+            // Each neighbour can bring this about once; what came from afar alone is the caller's to try again.
+            Err(FetchError::Store(ChunkError::Mismatch { .. })) if pursuit.wrong() => {}
+            finished => return finished,
+        }
+    }
+}
+
+/// Asks the plane where the artifact is; `desired` is its length as intent has it.
+async fn grant(source: &dyn Source, digest: Digest, desired: Option<u64>) -> Result<ArtifactGrant, FetchError> {
     let grant = source.grant(digest).await?;
     if !grant.error.is_empty() {
         return Err(FetchError::Refused { digest, reason: grant.error });
     }
-    let desired = size.unwrap_or(grant.size);
-    if grant.size != desired {
-        return Err(FetchError::Length { digest, announced: grant.size, desired });
+    match desired {
+        Some(desired) if grant.size != desired => Err(FetchError::Length { digest, announced: grant.size, desired }),
+        _ => Ok(grant),
     }
-    let opened = store.clone();
-    let mut download = blocking(move || opened.download(digest, desired)).await?;
-    if !download.is_complete() {
-        let client = source.client(&grant.url).map_err(FetchError::Client)?;
-        download = receive(client, &grant.url, download, digest).await?;
-    }
-    blocking(move || download.finish()).await
 }
 
-async fn receive(client: reqwest::Client, url: &str, mut download: Download, digest: Digest) -> Result<Download, FetchError> {
+/// Takes what neighbours give, until it is this agent's turn to fetch the rest from afar.
+async fn near(pursuit: &mut Pursuit, mut download: Download) -> Result<Download, FetchError> {
+    while !download.is_complete() {
+        let Some(bytes) = pursuit.next(download.offset()).await else { break };
+        download = blocking(move || download.write(&bytes).map(|()| download)).await?;
+    }
+    Ok(download)
+}
+
+async fn receive(
+    client: reqwest::Client,
+    url: &str,
+    mut download: Download,
+    digest: Digest,
+    pursuit: &mut Pursuit,
+) -> Result<Download, FetchError> {
     let size = download.size();
     let broken = |offset: u64, reason: String| FetchError::Broken { digest, offset, size, reason };
     let request = client.get(url).header(header::RANGE, format!("bytes={}-", download.offset())).send();
@@ -125,6 +173,7 @@ async fn receive(client: reqwest::Client, url: &str, mut download: Download, dig
         }
         status => return Err(FetchError::Status { digest, url: without_query(url), status }),
     }
+    let begun = download.offset();
     let (pieces, mut arrived) = mpsc::channel::<Bytes>(QUEUE);
     let writer = tokio::task::spawn_blocking(move || {
         let mut failed = None;
@@ -141,7 +190,7 @@ async fn receive(client: reqwest::Client, url: &str, mut download: Download, dig
             None => kept.map(|()| download),
         }
     });
-    let ended = pump(response, pieces).await;
+    let ended = pump(response, pieces, begun, pursuit).await;
     let download = writer.await.map_err(|_| FetchError::Stopping)??;
     match ended {
         _ if download.is_complete() => Ok(download),
@@ -150,7 +199,13 @@ async fn receive(client: reqwest::Client, url: &str, mut download: Download, dig
     }
 }
 
-async fn pump(mut response: reqwest::Response, pieces: mpsc::Sender<Bytes>) -> Result<(), String> {
+async fn pump(
+    mut response: reqwest::Response,
+    pieces: mpsc::Sender<Bytes>,
+    mut offset: u64,
+    pursuit: &mut Pursuit,
+) -> Result<(), String> {
+    pursuit.came_from_afar(offset);
     loop {
         let piece = tokio::time::timeout(PATIENCE, response.chunk()).await;
         match piece {
@@ -159,6 +214,8 @@ async fn pump(mut response: reqwest::Response, pieces: mpsc::Sender<Bytes>) -> R
             Ok(Ok(None)) => return Ok(()),
             // A closed channel means that the disk failed, which the writer tells.
             Ok(Ok(Some(piece))) => {
+                offset += piece.len() as u64;
+                pursuit.came_from_afar(offset);
                 if pieces.send(piece).await.is_err() {
                     return Ok(());
                 }

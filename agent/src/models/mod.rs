@@ -13,6 +13,8 @@ mod runner;
 mod tests;
 mod worker;
 
+#[cfg(test)]
+pub(crate) use fetch::fetch;
 pub use fetch::{FetchError, Source};
 pub use health::Voucher;
 pub use pace::Pace;
@@ -20,7 +22,8 @@ pub use runner::Runner;
 
 use crate::clock;
 use crate::infer::Place;
-use crate::state::{Chunks, LedgerError};
+use crate::neighbours::Neighbours;
+use crate::state::{Chunks, LedgerError, Pins};
 use crate::update::{Effect, Event, Here, Journal, State, Surroundings, step};
 use aidos_protocol::ModelName;
 use aidos_protocol::artifact::Digest;
@@ -49,7 +52,7 @@ pub(crate) async fn fetch_artifact(
     digest: Digest,
     size: Option<u64>,
 ) -> Result<std::path::PathBuf, FetchError> {
-    fetch::fetch(source, store, digest, size).await
+    fetch::fetch(source, &Neighbours::off(), store, digest, size).await
 }
 
 /// Where the status of models goes.
@@ -71,11 +74,13 @@ pub struct Setup {
     pub voucher: Option<Voucher>,
     /// Whether what is decided is written down; not where an agent that does not run is only looked into.
     pub durable: bool,
+    /// Who is asked for a file before the control plane.
+    pub neighbours: Neighbours,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { surroundings: Arc::new(Here), pace: Pace::default(), voucher: None, durable: true }
+        Self { surroundings: Arc::new(Here), pace: Pace::default(), voucher: None, durable: true, neighbours: Neighbours::off() }
     }
 }
 
@@ -91,6 +96,7 @@ struct Inner {
     report: Arc<dyn Report>,
     store: Chunks,
     journal: Journal,
+    pins: Pins,
     setup: Setup,
     downloads: Semaphore,
     retry: Notify,
@@ -126,6 +132,7 @@ impl Reconciler {
         report: Arc<dyn Report>,
         store: Chunks,
         journal: Journal,
+        pins: Pins,
         setup: Setup,
     ) -> Self {
         let inner = Inner {
@@ -134,6 +141,7 @@ impl Reconciler {
             report,
             store,
             journal,
+            pins,
             setup,
             downloads: Semaphore::new(DOWNLOADS),
             retry: Notify::new(),
@@ -366,10 +374,19 @@ impl Inner {
         self.report.health(name, None);
     }
 
-    /// Removes from the store what neither intent nor a machine refers to.
+    /// Removes from the store what neither intent nor a machine refers to, and no pin keeps.
     async fn collect(&self) -> Result<u64, FetchError> {
+        self.collect_with(true).await
+    }
+
+    /// The same when there is no room: what was only brought ahead of its deployment goes, too.
+    async fn make_room(&self) -> Result<u64, FetchError> {
+        self.collect_with(false).await
+    }
+
+    async fn collect_with(&self, pinned: bool) -> Result<u64, FetchError> {
         let _one = self.collecting.lock().await;
-        let needed: HashSet<Digest> = {
+        let mut needed: HashSet<Digest> = {
             let known = self.known();
             let given_up = |name: &ModelName| {
                 known.models.get(name).and_then(|state| state.update.as_ref()).is_some_and(|update| update.is_given_up())
@@ -379,7 +396,15 @@ impl Inner {
                 desired.flat_map(|(_, model)| [Some(model.digest), model.manifest_digest, model.golden_digest]).flatten();
             desired.chain(known.models.values().flat_map(State::digests)).collect()
         };
-        let store = self.store.clone();
-        fetch::blocking(move || store.collect(&needed)).await
+        let (store, pins) = (self.store.clone(), self.pins.clone());
+        fetch::blocking(move || {
+            if pinned {
+                needed.extend(pins.kept(clock::now())?);
+            } else {
+                pins.clear()?;
+            }
+            store.collect(&needed)
+        })
+        .await
     }
 }

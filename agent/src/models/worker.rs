@@ -194,9 +194,9 @@ impl Inner {
     }
 
     async fn obtain(&self, digest: Digest, size: Option<u64>) -> Result<PathBuf, FetchError> {
-        match fetch(&*self.source, &self.store, digest, size).await {
-            Err(FetchError::Store(ChunkError::StoreFull { .. } | ChunkError::NoSpace { .. })) if self.collect().await? > 0 => {
-                fetch(&*self.source, &self.store, digest, size).await
+        match fetch(&*self.source, &self.setup.neighbours, &self.store, digest, size).await {
+            Err(FetchError::Store(ChunkError::StoreFull { .. } | ChunkError::NoSpace { .. })) if self.make_room().await? > 0 => {
+                fetch(&*self.source, &self.setup.neighbours, &self.store, digest, size).await
             }
             other => other,
         }

@@ -7,6 +7,7 @@ mod chunks;
 mod download;
 mod inbox;
 mod ledger;
+mod pins;
 mod spool;
 
 pub(crate) use chunks::free_bytes;
@@ -14,4 +15,5 @@ pub use chunks::{ChunkError, Chunks};
 pub use download::Download;
 pub use inbox::{Begin, Inbox};
 pub use ledger::{Ledger, LedgerError, SetAside};
+pub use pins::Pins;
 pub use spool::{Spool, SpoolLimits, SpoolStats};

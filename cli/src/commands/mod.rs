@@ -2,6 +2,7 @@
 
 mod activity;
 mod agent;
+mod bundle;
 mod config;
 mod context;
 mod deploy;
@@ -38,6 +39,9 @@ pub(crate) enum Command {
     /// Models, versions and aliases
     #[command(subcommand, visible_alias = "models")]
     Model(model::Model),
+    /// Model versions in one file, for devices that no network reaches
+    #[command(subcommand)]
+    Bundle(bundle::Bundle),
     /// Put a model version on the devices of a selector
     Deploy(deploy::Deploy),
     /// What is deployed where, and how far each device is
@@ -86,6 +90,7 @@ pub async fn run(args: Args, logging: Logging) -> Result<(), CliError> {
         Command::Status(command) => command.run(global).await,
         Command::Predict(command) => command.run(global).await,
         Command::Model(command) => command.run(global).await,
+        Command::Bundle(command) => command.run(global).await,
         Command::Deploy(command) => command.run(global).await,
         Command::Deployment(command) => command.run(global).await,
         Command::Device(command) => command.run(global).await,

@@ -219,6 +219,7 @@ impl Agent {
         let store = Chunks::open(dir, ledger.clone(), 1 << 30).map_err(|error| error.to_string())?;
         let runner = Arc::new(Memo::default());
         let told = Arc::new(Told { models: Mutex::default(), healths: Mutex::default(), runner: runner.clone() });
+        let pins = Pins::open(ledger.clone()).map_err(|error| error.to_string())?;
         let journal = Journal::open(ledger).map_err(|error| error.to_string())?;
         let weather = Arc::new(Weather::default());
         let quick = Duration::from_millis(20);
@@ -229,8 +230,9 @@ impl Agent {
             boot_id: 3,
             sign: Arc::new(|_| Ok((Vec::new(), vec![7]))),
         };
-        let setup = Setup { surroundings: weather.clone(), pace, voucher: Some(voucher), durable: true };
-        let reconciler = Reconciler::new(runner.clone(), Arc::new(plane.clone()), told.clone(), store.clone(), journal, setup);
+        let setup = Setup { surroundings: weather.clone(), pace, voucher: Some(voucher), ..Setup::default() };
+        let reconciler =
+            Reconciler::new(runner.clone(), Arc::new(plane.clone()), told.clone(), store.clone(), journal, pins, setup);
         reconciler.restore().await.map_err(|error| error.to_string())?;
         let (desired, watched) = watch::channel(Desired::default());
         Ok(Self { reconciler, runner, told, weather, desired, cancel: CancellationToken::new(), store, watched })

@@ -1,0 +1,225 @@
+//! `aidos bundle`: model versions in one file that travels on a stick.
+//!
+//! The file is written beside its name and moved there once all of it was verified, so that half a bundle never looks like one.
+
+use super::{client, model};
+use crate::client::Client;
+use crate::error::CliError;
+use crate::global::Global;
+use crate::output::{self, Row};
+use crate::progress::{Transfer, say};
+use aidos_protocol::api::models::ModelVersionView;
+use aidos_protocol::artifact::{Digest, Digester};
+use aidos_protocol::bundle::{self, BundledFile, BundledModel, FORMAT, INDEX, Index};
+use aidos_protocol::time::Micros;
+use clap::Subcommand;
+use reqwest::Method;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::fs::File;
+use tokio::io::{AsyncWriteExt as _, BufWriter};
+
+/// A download as a whole: the largest artifact over a slow line. Silence ends it much sooner.
+const WHOLE: Duration = Duration::from_secs(86_400);
+/// How long the control plane may send nothing.
+const SILENCE: Duration = Duration::from_secs(60);
+/// The unit of a tar archive.
+const BLOCK: u64 = 512;
+
+/// Model versions in one file, for devices that no network reaches.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bundle {
+    /// Write model versions into one file; `aidos-agent bundle import FILE` takes it in
+    Export {
+        /// `name@2`, `name@alias`, or `name` for the latest; one or more
+        #[arg(required = true, value_name = "MODEL")]
+        models: Vec<String>,
+        /// Where to write
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+}
+
+impl Bundle {
+    pub(super) async fn run(self, global: &Global) -> Result<(), CliError> {
+        let Bundle::Export { models, out } = self;
+        export(&client(global)?, global, &models, &out).await
+    }
+}
+
+/// What was written, for `-o json`.
+#[derive(Serialize)]
+struct Exported {
+    file: String,
+    bytes: u64,
+    models: Vec<BundledModel>,
+}
+
+impl Row for Exported {
+    const COLUMNS: &'static [&'static str] = &["FILE", "CONTENT", "MODELS"];
+    const NARROW: usize = 3;
+    fn cells(&self) -> Vec<String> {
+        vec![self.name(), output::bytes(self.bytes), self.models()]
+    }
+    fn name(&self) -> String {
+        self.file.clone()
+    }
+}
+
+impl Exported {
+    fn models(&self) -> String {
+        self.models.iter().map(|model| format!("{}@{}", model.name, model.version)).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Where a file's bytes come from.
+enum From {
+    Registry,
+    Here(Vec<u8>),
+}
+
+async fn export(client: &Client, global: &Global, models: &[String], out: &Path) -> Result<(), CliError> {
+    let (mut listed, mut files) = (Vec::new(), BTreeMap::<Digest, (u64, From)>::new());
+    for text in models {
+        let version = model::version(client, text).await?;
+        listed.push(list(version, &mut files));
+    }
+    let order = files.iter().map(|(digest, (size, _))| BundledFile { digest: *digest, size: *size }).collect();
+    let index = Index { format: FORMAT, created_at: now(), models: listed, files: order };
+    index.check().map_err(|error| CliError::Usage(format!("this bundle cannot be made: {error}")))?;
+
+    let part = part_of(out);
+    let written = write(client, &index, &files, &part).await;
+    if let Err(error) = written {
+        // What is not whole is of no use; that it cannot be removed either is the lesser news.
+        let _ = tokio::fs::remove_file(&part).await;
+        return Err(error);
+    }
+    tokio::fs::rename(&part, out).await?;
+    let exported = Exported { file: out.display().to_string(), bytes: index.bytes(), models: index.models };
+    say("take it to the device and run `aidos-agent bundle import FILE` there");
+    output::one(global.output, &exported, || {
+        let content = output::bytes(exported.bytes);
+        output::pairs(&[("file", exported.file.clone()), ("content", content), ("models", exported.models())])
+    })
+}
+
+/// Notes the files of a version.
+fn list(version: ModelVersionView, files: &mut BTreeMap<Digest, (u64, From)>) -> BundledModel {
+    files.insert(version.digest, (version.size, From::Registry));
+    let manifest = version.manifest.as_ref().map(|manifest| {
+        let bytes = bundle::manifest_file(manifest);
+        let digest = Digest::of(&bytes);
+        files.insert(digest, (bytes.len() as u64, From::Here(bytes)));
+        digest
+    });
+    BundledModel { name: version.model, version: version.version, digest: version.digest, manifest, golden: None }
+}
+
+fn now() -> Micros {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+fn part_of(out: &Path) -> PathBuf {
+    let mut name = out.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    out.with_file_name(name)
+}
+
+async fn write(client: &Client, index: &Index, files: &BTreeMap<Digest, (u64, From)>, part: &Path) -> Result<(), CliError> {
+    let failed =
+        |error: std::io::Error| CliError::failed(format!("{}: {error}", part.display()), "choose another place with --out");
+    let mut out = BufWriter::new(File::create(part).await.map_err(failed)?);
+    let json = serde_json::to_vec(index).map_err(anyhow::Error::from)?;
+    out.write_all(&header(INDEX, json.len() as u64)?).await.map_err(failed)?;
+    out.write_all(&json).await.map_err(failed)?;
+    out.write_all(&padding(json.len() as u64)).await.map_err(failed)?;
+    let bar = Transfer::new("exporting", index.bytes());
+    let mut before = 0;
+    for file in &index.files {
+        out.write_all(&header(&bundle::name(&file.digest), file.size)?).await.map_err(failed)?;
+        match &files[&file.digest].1 {
+            From::Here(bytes) => out.write_all(bytes).await.map_err(failed)?,
+            From::Registry => download(client, file, &mut out, |done| bar.at(before + done)).await?,
+        }
+        out.write_all(&padding(file.size)).await.map_err(failed)?;
+        before += file.size;
+        bar.at(before);
+    }
+    // Two empty blocks end an archive.
+    out.write_all(&[0; 2 * BLOCK as usize]).await.map_err(failed)?;
+    out.flush().await.map_err(failed)?;
+    // A stick is pulled out as soon as the command has ended.
+    out.get_ref().sync_all().await.map_err(failed)?;
+    bar.finish();
+    Ok(())
+}
+
+/// Copies an artifact from the registry as it comes, and verifies it.
+async fn download(client: &Client, file: &BundledFile, out: &mut BufWriter<File>, told: impl Fn(u64)) -> Result<(), CliError> {
+    let request = client.request(Method::GET, &format!("artifacts/{}/content", file.digest)).timeout(WHOLE);
+    let mut response = client.send(request).await?;
+    let again = |what: String| CliError::failed(format!("{}: {what}", file.digest), "run the export again");
+    let (mut digester, mut done) = (Digester::default(), 0);
+    loop {
+        let piece = tokio::time::timeout(SILENCE, response.chunk()).await;
+        let piece = piece.map_err(|_| CliError::Timeout(format!("{}: the control plane sends nothing more", file.digest)))?;
+        let Some(piece) = piece.map_err(|error| again(format!("the download broke off: {error}")))? else { break };
+        done += piece.len() as u64;
+        if done > file.size {
+            return Err(again(format!("more than its {} bytes came", file.size)));
+        }
+        digester.update(&piece);
+        out.write_all(&piece).await?;
+        told(done);
+    }
+    let is = digester.finish();
+    if is != file.digest {
+        return Err(again(format!("what came after {done} of {} bytes is {is}", file.size)));
+    }
+    Ok(())
+}
+
+/// The head of a file in the archive: a name, a length, and nothing of whoever made it.
+fn header(name: &str, size: u64) -> Result<[u8; BLOCK as usize], CliError> {
+    let mut header = tar::Header::new_ustar();
+    header.set_path(name)?;
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_cksum();
+    Ok(*header.as_bytes())
+}
+
+/// What fills the last block.
+fn padding(size: u64) -> Vec<u8> {
+    vec![0; (BLOCK - size % BLOCK) as usize % BLOCK as usize]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_a_tar_archive_that_any_reader_takes() {
+        let mut archive = Vec::new();
+        for content in [&b"x"[..], &[7; 512], &[8; 1_000]] {
+            archive.extend(header(&bundle::name(&Digest::of(content)), content.len() as u64).unwrap());
+            archive.extend(content);
+            archive.extend(padding(content.len() as u64));
+        }
+        archive.extend([0; 1_024]);
+        assert_eq!(archive.len() % 512, 0);
+        let mut reader = tar::Archive::new(archive.as_slice());
+        let sizes: Vec<u64> = reader.entries().unwrap().map(|entry| entry.unwrap().header().size().unwrap()).collect();
+        assert_eq!(sizes, [1, 512, 1_000]);
+    }
+
+    #[test]
+    fn half_a_bundle_has_another_name() {
+        assert_eq!(part_of(Path::new("/media/stick/b.tar")), Path::new("/media/stick/b.tar.part"));
+    }
+}
