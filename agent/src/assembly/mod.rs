@@ -240,7 +240,7 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
                 shutdown.cancel();
             })
         };
-        let (links, statuses) = (links.clone(), statuses.clone());
+        let (links, statuses, store) = (links.clone(), statuses.clone(), store.clone());
         components.supervise("release", intake.clone(), move |stop| {
             let (online, told) = (links.clone(), statuses.clone());
             let deed = Deed {
