@@ -17,7 +17,7 @@ async fn says(api: &Api, id: &str, words: &[&str]) -> String {
     eventually(&format!("the device says {words:?}"), async || {
         let shown = model(api, id).await;
         let error = shown["error"].as_str().unwrap_or_default().to_owned();
-        (shown["state"] == "failed" && words.iter().all(|word| error.contains(word))).then_some(error)
+        (shown["state"] != "ready" && words.iter().all(|word| error.contains(word))).then_some(error)
     })
     .await
 }
