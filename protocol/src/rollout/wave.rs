@@ -21,7 +21,8 @@ const MAX_LENGTH: usize = 1_024;
 /// The devices that have the new version when a wave is done, of all devices of the rollout.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Share {
-    /// Hundredths of a percent, 1 to 10 000; rounded up to whole devices, so that a share is never nobody.
+    /// Hundredths of a percent, 1 to 10 000; rounded down to whole devices and at least one, so that a share is never nobody
+    /// and only with few devices more than it says.
     Percent(u16),
     /// So many devices, at least 1.
     Count(u32),
@@ -38,7 +39,7 @@ impl Share {
     /// How many of `total` devices it allows; `None` for a label, which is not a number.
     pub fn devices(&self, total: u64) -> Option<u64> {
         match self {
-            Self::Percent(hundredths) => Some((total * u64::from(*hundredths)).div_ceil(10_000)),
+            Self::Percent(hundredths) => Some((total * u64::from(*hundredths) / 10_000).max(1).min(total)),
             Self::Count(count) => Some(u64::from(*count).min(total)),
             Self::Label { .. } => None,
         }
@@ -202,6 +203,7 @@ mod tests {
     fn a_share_of_few_devices_is_at_least_one() {
         assert_eq!(Share::Percent(100).devices(3), Some(1));
         assert_eq!(Share::Percent(100).devices(1_000), Some(10));
+        assert_eq!((Share::Percent(100).devices(199), Share::Percent(100).devices(0)), (Some(1), Some(0)));
         assert_eq!(Share::Count(5).devices(3), Some(3));
     }
 
