@@ -11,7 +11,7 @@
 //!
 //! Everything goes over TLS with device certificates: another tenant's is refused by the handshake. The site is what the other
 //! end says it is; a lie there gains bandwidth only, since content is believed by its digest alone. Only whole content that was
-//! verified is given away. Who fetches first is computed, not agreed ([`rank`]); how the others wait is [`hunt`].
+//! verified is given away. Who fetches first is computed, not agreed (`rank`); how the others wait is `hunt`.
 //!
 //! Off unless it is configured: it opens a port towards the network around the device, which nobody should find open unasked.
 
