@@ -8,6 +8,7 @@ use crate::error::CliError;
 use crate::global::Global;
 use crate::output::{self, Row};
 use crate::progress::{Transfer, say};
+use aidos_protocol::api::artifacts::ArtifactView;
 use aidos_protocol::api::models::ModelVersionView;
 use aidos_protocol::artifact::{Digest, Digester};
 use aidos_protocol::bundle::{self, BundledFile, BundledModel, FORMAT, INDEX, Index};
@@ -84,6 +85,10 @@ async fn export(client: &Client, global: &Global, models: &[String], out: &Path)
     let (mut listed, mut files) = (Vec::new(), BTreeMap::<Digest, (u64, From)>::new());
     for text in models {
         let version = model::version(client, text).await?;
+        if let Some(golden) = version.golden {
+            let golden: ArtifactView = client.get(&format!("artifacts/{golden}")).await?;
+            files.insert(golden.digest, (golden.size, From::Registry));
+        }
         listed.push(list(version, &mut files));
     }
     let order = files.iter().map(|(digest, (size, _))| BundledFile { digest: *digest, size: *size }).collect();
@@ -115,7 +120,7 @@ fn list(version: ModelVersionView, files: &mut BTreeMap<Digest, (u64, From)>) ->
         files.insert(digest, (bytes.len() as u64, From::Here(bytes)));
         digest
     });
-    BundledModel { name: version.model, version: version.version, digest: version.digest, manifest, golden: None }
+    BundledModel { name: version.model, version: version.version, digest: version.digest, manifest, golden: version.golden }
 }
 
 fn now() -> Micros {

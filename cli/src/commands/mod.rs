@@ -10,6 +10,8 @@ mod device;
 mod key;
 mod model;
 mod predict;
+mod rollout;
+mod rollout_plan;
 mod shell;
 mod status;
 mod tenant;
@@ -47,6 +49,9 @@ pub(crate) enum Command {
     /// What is deployed where, and how far each device is
     #[command(subcommand, visible_alias = "deployments")]
     Deployment(deploy::Deployment),
+    /// Model versions that go out in waves, judged by what devices measure
+    #[command(subcommand, visible_alias = "rollouts")]
+    Rollout(rollout::Rollout),
     /// Devices
     #[command(subcommand, visible_alias = "devices")]
     Device(device::Device),
@@ -93,6 +98,7 @@ pub async fn run(args: Args, logging: Logging) -> Result<(), CliError> {
         Command::Bundle(command) => command.run(global).await,
         Command::Deploy(command) => command.run(global).await,
         Command::Deployment(command) => command.run(global).await,
+        Command::Rollout(command) => command.run(global).await,
         Command::Device(command) => command.run(global).await,
         Command::Agent(command) => command.run(global).await,
         Command::Config(command) => command.run(global).await,

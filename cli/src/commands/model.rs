@@ -12,6 +12,7 @@ use aidos_protocol::ModelName;
 use aidos_protocol::api::models::{
     CreateModel, CreateVersion, ModelRef, ModelVersionView, ModelView, PutAlias, TensorFacts, Which,
 };
+use aidos_protocol::golden::Golden;
 use aidos_protocol::manifest::Manifest;
 use clap::Subcommand;
 use reqwest::{Method, StatusCode};
@@ -30,6 +31,9 @@ pub(crate) enum Model {
         /// Manifest: labels, image input [default: model.toml beside the file]
         #[arg(long)]
         manifest: Option<PathBuf>,
+        /// Golden cases: inputs and the outputs that a device must get from them before the version answers there
+        #[arg(long)]
+        golden: Option<PathBuf>,
         /// Model card, Markdown [default: README.md beside a manifest]
         #[arg(long)]
         card: Option<PathBuf>,
@@ -72,8 +76,8 @@ impl Model {
         }
         let client = client(global)?;
         match self {
-            Model::Push { file, name, manifest, card, labels } => {
-                let version = push(&client, &file, name, manifest, card, labels).await?;
+            Model::Push { file, name, manifest, golden, card, labels } => {
+                let version = push(&client, &file, name, manifest, golden, card, labels).await?;
                 output::one(global.output, &version, || describe(&version))
             }
             Model::List => output::list(global.output, &client.list::<ModelView>("models", &[]).await?),
@@ -108,10 +112,16 @@ async fn push(
     file: &Path,
     name: Option<ModelName>,
     manifest: Option<PathBuf>,
+    golden: Option<PathBuf>,
     card: Option<PathBuf>,
     labels: Vec<(String, String)>,
 ) -> Result<ModelVersionView, CliError> {
     inspect(file)?;
+    if let Some(path) = &golden {
+        let at = |error: &dyn std::fmt::Display| CliError::Usage(format!("{}: {error}", path.display()));
+        let bytes = std::fs::read(path).map_err(|error| at(&error))?;
+        Golden::from_json(&bytes).map_err(|error| at(&error))?;
+    }
     let beside = file.with_file_name("model.toml");
     let manifest_path = manifest.or_else(|| beside.exists().then_some(beside));
     let manifest = manifest_path.as_deref().map(read_manifest).transpose()?;
@@ -123,7 +133,7 @@ async fn push(
         Some(name) => name,
         None => named.unwrap_or_else(stem).parse().map_err(|e| CliError::Usage(format!("{e}; or give --name")))?,
     };
-    register(client, file, &name, manifest, card, labels).await
+    register(client, file, &name, manifest, golden.as_deref(), card, labels).await
 }
 
 /// Uploads and registers a checked file; the model is made when it is not there. Also what `aidos up` does with the sample.
@@ -132,10 +142,15 @@ pub(super) async fn register(
     file: &Path,
     name: &ModelName,
     manifest: Option<Manifest>,
+    golden: Option<&Path>,
     card: Option<String>,
     labels: Vec<(String, String)>,
 ) -> Result<ModelVersionView, CliError> {
     let digest = transfer::upload(client, file).await?;
+    let golden = match golden {
+        Some(path) => Some(transfer::upload(client, path).await?),
+        None => None,
+    };
     let description = manifest.as_ref().and_then(|m| m.description.clone()).unwrap_or_default();
     let create = CreateModel {
         name: name.clone(),
@@ -150,7 +165,7 @@ pub(super) async fn register(
         return Err(crate::client::refusal(response).await);
     }
     let source = file.file_name().and_then(|n| n.to_str()).map(str::to_owned);
-    client.post(&format!("models/{name}/versions"), &CreateVersion { digest, manifest, card, source }).await
+    client.post(&format!("models/{name}/versions"), &CreateVersion { digest, manifest, golden, card, source }).await
 }
 
 fn read_manifest(path: &Path) -> Result<Manifest, CliError> {

@@ -194,7 +194,7 @@ async fn sample(client: &Client, keys: &Path) -> Result<(), CliError> {
     std::fs::create_dir_all(&folder)?;
     let file = folder.join("digits.onnx");
     std::fs::write(&file, SAMPLE)?;
-    let version = model::register(client, &file, &name, Some(manifest), Some(SAMPLE_CARD.to_owned()), Vec::new()).await;
+    let version = model::register(client, &file, &name, Some(manifest), None, Some(SAMPLE_CARD.to_owned()), Vec::new()).await;
     std::fs::remove_dir_all(&folder)?;
     let version = version?;
     trust::sign_in_development(client, keys, &version).await?;

@@ -1,20 +1,24 @@
 //! What one room needs of another that it must not import, passed through.
 
-use crate::fleet::{ArtifactSource, DeviceRow, Devices, Live, TwinError, Twins, What};
+use crate::fleet::{ArtifactSource, DeviceRow, Devices, Live, Telemetry, TwinError, Twins, What};
 use crate::platform::db::StoreError;
 use crate::registry::Artifacts;
 use crate::rollouts::{Change, DeviceFacts, DevicePage, Fleet, FleetError, Wanted};
 use crate::tenants::Caller;
 use aidos_protocol::artifact::Digest;
+use aidos_protocol::rollout::Constraints;
 use aidos_protocol::selector::Selector;
-use aidos_protocol::twin::{Edit, ModelStatus, path};
+use aidos_protocol::twin::{Edit, HealthReport, ModelStatus, SignedHealth, path};
 use aidos_protocol::{DeviceId, ModelName, TenantId, frame};
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+
+/// The metric that agents report the free space of their data folder's disk by.
+const FREE_DISK: &str = "disk.free_bytes";
 
 /// The registry as devices' sessions see it.
 pub(super) struct Grants(pub(super) Artifacts);
@@ -31,6 +35,7 @@ pub(super) struct FleetOfRollouts {
     pub(super) devices: Devices,
     pub(super) twins: Twins,
     pub(super) live: Live,
+    pub(super) telemetry: Telemetry,
 }
 
 impl FleetOfRollouts {
@@ -85,9 +90,42 @@ impl Fleet for FleetOfRollouts {
         Ok(models.collect())
     }
 
+    async fn health(&self, tenant: TenantId, device: DeviceId, model: &ModelName) -> Result<Option<HealthReport>, FleetError> {
+        let mut status = self.twins.status(tenant, device).await?;
+        let Some(value) = status.values.remove(&format!("{}{model}", path::HEALTH)) else { return Ok(None) };
+        let Ok(signed) = serde_json::from_value::<SignedHealth>(value) else { return Ok(None) };
+        // A device may have signed with the key before its newest.
+        let keys = self.devices.keys(tenant, device).await?;
+        let opened = keys.iter().find_map(|key| signed.open(tenant, device, &key.spki).ok());
+        if opened.is_none() {
+            tracing::warn!(%device, %model, "a health report that the device has not signed is passed over");
+        }
+        Ok(opened.filter(|report| report.model == *model))
+    }
+
+    async fn unfit(&self, tenant: TenantId, device: DeviceId, constraints: &Constraints) -> Result<Option<String>, FleetError> {
+        if constraints.is_none() {
+            return Ok(None);
+        }
+        let mut status = self.twins.status(tenant, device).await?;
+        let inventory = status.values.remove(path::INVENTORY).and_then(|value| serde_json::from_value(value).ok());
+        let mut free = None;
+        if constraints.min_free_disk_bytes.is_some() {
+            let metrics = self.telemetry.overview(tenant, device).await?.metrics;
+            // Telemetry has numbers of one kind only; a disk's bytes are whole.
+            free =
+                metrics.into_iter().find(|metric| metric.name == FREE_DISK).and_then(|metric| metric.value).map(|is| is as u64);
+        }
+        Ok(constraints.fits(inventory.as_ref(), free).err())
+    }
+
+    async fn online(&self, tenant: TenantId) -> Result<BTreeSet<DeviceId>, FleetError> {
+        Ok(self.devices.online(tenant).await?)
+    }
+
     fn changes(&self) -> BoxStream<'static, Change> {
         let changes = BroadcastStream::new(self.twins.changes());
-        let of_models = |paths: &[String]| paths.iter().any(|at| at.starts_with(path::MODELS));
+        let of_models = |paths: &[String]| paths.iter().any(|at| at.starts_with(path::MODELS) || at.starts_with(path::HEALTH));
         changes
             .filter_map(move |change| {
                 let change = match change {

@@ -15,7 +15,7 @@ use crate::platform::objects::Objects;
 use crate::platform::pki::Pki;
 use crate::platform::tasks::Tasks;
 use crate::registry::{Artifacts, Models, Releases, Trust};
-use crate::rollouts::{Deployments, Reconciler};
+use crate::rollouts::{Conductor, Deployments, Reconciler};
 use crate::tenants::{Activity, Idempotency, Tenants};
 use aidos_protocol::frame;
 use prometheus_client::metrics::gauge::Gauge;
@@ -105,7 +105,12 @@ impl Rooms {
             &public.api_url,
         )
         .await?;
-        let fleet = Arc::new(FleetOfRollouts { devices: devices.clone(), twins: twins.clone(), live: live.clone() });
+        let fleet = Arc::new(FleetOfRollouts {
+            devices: devices.clone(),
+            twins: twins.clone(),
+            live: live.clone(),
+            telemetry: telemetry.clone(),
+        });
         let deployments = Deployments::new(db, models.clone(), fleet, activity.clone(), events, clock.clone());
 
         let ports = SessionPorts {
@@ -170,6 +175,8 @@ impl Rooms {
         tasks.spawn("commands", move |_| commands.clone().run_sweep());
         let deployments = self.deployments.clone();
         tasks.spawn("deployments", move |stop| Reconciler::new(deployments.clone()).run(stop));
+        let deployments = self.deployments.clone();
+        tasks.spawn("rollouts", move |stop| Conductor::new(deployments.clone()).run(stop));
         let (twins, events) = (self.twins.clone(), self.ground.events.clone());
         tasks.spawn("twin events", move |stop| announce_twins(&twins, events.clone(), stop));
         let (twins, live) = (self.twins.clone(), self.live.clone());

@@ -14,6 +14,7 @@ use crate::tenants::{Activity, Caller};
 use aidos_protocol::frame::Refused;
 use aidos_protocol::{DeviceId, TenantId};
 use serde_json::json;
+use std::collections::BTreeSet;
 
 /// Why a device does not get a session, or a certificate.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +68,11 @@ impl Devices {
     /// The tenant of a device that a broker vouches for by its id alone.
     pub(crate) async fn tenant_of(&self, device: DeviceId) -> Result<Option<TenantId>, StoreError> {
         store::tenant_of_device(self.db.pool(), device).await
+    }
+
+    /// The devices of a tenant that have a session, in whichever process.
+    pub(crate) async fn online(&self, tenant: TenantId) -> Result<BTreeSet<DeviceId>, StoreError> {
+        store::online(self.db.pool(), tenant).await
     }
 
     /// The keys that this device was certified with, newest first.

@@ -279,6 +279,15 @@ pub(super) async fn put_key(
     Ok(())
 }
 
+/// The devices that have a session.
+pub(super) async fn online(pool: &AnyPool, tenant: TenantId) -> Result<std::collections::BTreeSet<DeviceId>, StoreError> {
+    let rows = sqlx::query::<Any>("SELECT id FROM devices WHERE tenant_id = $1 AND state = 'active' AND session IS NOT NULL")
+        .bind(tenant.to_string())
+        .fetch_all(pool)
+        .await?;
+    Ok(rows.iter().map(|row| parsed(row, "id")).collect::<Result<_, _>>()?)
+}
+
 /// The keys of a device, newest first.
 pub(super) async fn keys(pool: &AnyPool, tenant: TenantId, device: DeviceId) -> Result<Vec<DeviceKey>, StoreError> {
     Ok(sqlx::query_as::<Any, DeviceKey>(

@@ -16,6 +16,7 @@ use crate::platform::{
 use crate::tenants::Activity;
 use aidos_protocol::{TenantId, artifact::Digest, frame, time::Micros};
 use bytes::Bytes;
+use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use std::ops::Range;
 use std::path::Path;
@@ -70,6 +71,16 @@ impl Artifacts {
         range: Range<u64>,
     ) -> Result<BoxStream<'static, Result<Bytes, ObjectError>>, RegistryError> {
         Ok(self.objects.get_range(tenant, digest, range).await?)
+    }
+
+    /// All bytes of an artifact that is small enough to be held, which the caller has made sure of.
+    pub(super) async fn read(&self, tenant: TenantId, artifact: &ArtifactRow) -> Result<Vec<u8>, RegistryError> {
+        let mut pieces = self.bytes(tenant, &artifact.digest, 0..artifact.size).await?;
+        let mut all = Vec::with_capacity(usize::try_from(artifact.size).unwrap_or(0));
+        while let Some(piece) = pieces.next().await {
+            all.extend_from_slice(&piece?);
+        }
+        Ok(all)
     }
 
     /// An address at the object store itself, where that signs addresses.

@@ -13,6 +13,7 @@ use super::store::versions as store;
 pub(crate) use super::store::versions::ModelVersion;
 use crate::platform::db::StoreError;
 use crate::tenants::Caller;
+use aidos_protocol::golden::{Golden, GoldenError, MAX_GOLDEN_BYTES};
 use aidos_protocol::{
     ModelName, TenantId,
     api::models::{CreateVersion, MAX_CARD_BYTES, MAX_SOURCE_BYTES, ModelRef, Which},
@@ -57,12 +58,23 @@ impl Models {
                 manifest_digest = Some(self.artifacts.put(tenant, &caller.actor, text.as_bytes(), now).await?);
             }
         }
+        if let Some(golden) = &request.golden {
+            let artifact = self.artifacts.get(tenant, golden).await?;
+            let invalid = |error: GoldenError| RegistryError::Invalid { field: "golden", message: error.to_string() };
+            if artifact.size > MAX_GOLDEN_BYTES as u64 {
+                return Err(invalid(GoldenError::Long(usize::try_from(artifact.size).unwrap_or(usize::MAX))));
+            }
+            Golden::from_json(&self.artifacts.read(tenant, &artifact).await?).map_err(invalid)?;
+        }
         let mut tx = self.db.begin().await?;
         // Taken first, so that two pushes of the same file see one another.
         let version = model_store::next_version(&mut tx, tenant, name, now).await?;
         let version = version.ok_or_else(|| RegistryError::no_model(name))?;
         let same_file = store::with_digest(&mut tx, tenant, name, &request.digest).await?;
-        if let Some(existing) = same_file.into_iter().find(|v| request.manifest.is_none() || v.manifest == request.manifest) {
+        if let Some(existing) = same_file.into_iter().find(|v| {
+            (request.manifest.is_none() || v.manifest == request.manifest)
+                && (request.golden.is_none() || v.golden_digest == request.golden)
+        }) {
             return Ok(Registered::Existing(existing));
         }
         let row = ModelVersion {
@@ -73,6 +85,7 @@ impl Models {
             facts,
             manifest: request.manifest,
             manifest_digest,
+            golden_digest: request.golden,
             card: request.card.unwrap_or_default(),
             source: request.source,
             created: now,

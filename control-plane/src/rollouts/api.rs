@@ -1,4 +1,4 @@
-//! `/deployments`. The only file of this room that knows HTTP.
+//! `/deployments`. This file and `rollout_api` are the only ones of the room that know HTTP.
 
 use super::deployments::{DeploymentError, Deployments, Made};
 use super::ports::FleetError;
@@ -16,21 +16,23 @@ use serde::Deserialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// Devices that a plan names.
-const PLANNED: usize = 100;
+pub(super) const PLANNED: usize = 100;
 
 #[derive(Clone, FromRef)]
-struct ApiState {
-    deployments: Deployments,
-    tenants: Tenants,
+pub(super) struct ApiState {
+    pub(super) deployments: Deployments,
+    pub(super) tenants: Tenants,
 }
 
 /// The endpoints of deployments.
 pub(crate) fn router(deployments: Deployments, tenants: Tenants) -> OpenApiRouter {
+    let rollouts = super::rollout_api::router(deployments.clone(), tenants.clone());
     OpenApiRouter::new()
         .routes(routes!(list, create))
         .routes(routes!(show, stop))
         .routes(routes!(devices))
         .with_state(ApiState { deployments, tenants })
+        .merge(rollouts)
 }
 
 impl From<DeploymentError> for ApiError {
@@ -42,6 +44,7 @@ impl From<DeploymentError> for ApiError {
                 Self::invalid("selector", format!("column {}: {}\n{error}", error.column(), error.message()))
                     .hint("write it as in kubectl: `site=lab,gpu!=none`, `key in (a,b)`, `!key`, or `*` for all devices")
             }
+            DeploymentError::Plan(error) => Self::invalid(error.field, error.message),
             DeploymentError::Registry(error) => error.into(),
             DeploymentError::Fleet(FleetError::Refused(text)) => Self::conflict(text),
             DeploymentError::Fleet(FleetError::Store(error)) | DeploymentError::Store(error) => error.into(),
@@ -201,6 +204,7 @@ async fn stop(
 fn view(row: Deployment, counts: DeploymentCounts) -> DeploymentView {
     let (state, superseded_by, removed) = match row.state {
         Stored::Active => (DeploymentState::Active, None, false),
+        Stored::Reverted => (DeploymentState::Stopped, None, false),
         Stored::Stopped { removed } => (DeploymentState::Stopped, None, removed),
         Stored::Superseded { by } => (DeploymentState::Superseded, Some(by), false),
     };

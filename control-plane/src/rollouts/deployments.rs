@@ -1,11 +1,13 @@
 //! Deployments as people make, watch and stop them. Nothing here touches a device: the reconciler does, from what is written.
 
+use super::course::Command;
 use super::machine::Standing;
 use super::ports::{DeviceFacts, Fleet, FleetError};
+use super::rollout_store as rollouts;
 use super::store::{self, Assignment, Deployment, State};
 use crate::platform::{
     clock::Clock,
-    db::{Db, StoreError},
+    db::{Db, StoreError, Tx},
     http::Events,
 };
 use crate::registry::{ModelVersion, Models, RegistryError};
@@ -13,9 +15,9 @@ use crate::tenants::{Activity, Caller};
 use aidos_protocol::{
     DeploymentId, DeviceId, ModelName, TenantId,
     api::deployments::{DeploymentCounts, Progress},
+    rollout::PlanError,
     selector::{Selector, SelectorError},
     time::Micros,
-    twin::DesiredModel,
 };
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -41,6 +43,9 @@ pub(crate) enum DeploymentError {
     /// The selector cannot be read.
     #[error("{0}")]
     Selector(#[from] SelectorError),
+    /// The plan of a rollout cannot be followed.
+    #[error("{0}")]
+    Plan(PlanError),
     /// The registry's word on the model.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -61,27 +66,35 @@ pub(crate) struct Deployments {
     pub(super) activity: Activity,
     pub(super) events: Events,
     pub(super) clock: Clock,
-    pub(super) pokes: Arc<Pokes>,
+    /// Tenants whose deployments were changed, for the reconciler.
+    pub(super) pokes: Arc<Pokes<TenantId>>,
+    /// Rollouts to look at, for the conductor.
+    pub(super) courses: Arc<Pokes<(TenantId, DeploymentId)>>,
 }
 
-/// The tenants whose deployments were changed, for the reconciler.
-#[derive(Default)]
-pub(super) struct Pokes {
-    tenants: Mutex<BTreeSet<TenantId>>,
+/// What waits for a background task; the same thing waits once.
+pub(super) struct Pokes<T> {
+    waiting: Mutex<BTreeSet<T>>,
     wake: Notify,
 }
 
-impl Pokes {
-    fn add(&self, tenant: TenantId) {
-        self.tenants.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant);
+impl<T> Default for Pokes<T> {
+    fn default() -> Self {
+        Self { waiting: Mutex::default(), wake: Notify::default() }
+    }
+}
+
+impl<T: Ord> Pokes<T> {
+    pub(super) fn add(&self, what: T) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(what);
         self.wake.notify_one();
     }
     /// Waits until there are any. Cancel-safe: what is not returned stays.
-    pub(super) async fn take(&self) -> BTreeSet<TenantId> {
+    pub(super) async fn take(&self) -> BTreeSet<T> {
         loop {
-            let tenants = std::mem::take(&mut *self.tenants.lock().unwrap_or_else(PoisonError::into_inner));
-            if !tenants.is_empty() {
-                return tenants;
+            let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+            if !waiting.is_empty() {
+                return waiting;
             }
             self.wake.notified().await;
         }
@@ -124,7 +137,7 @@ pub(crate) struct DeviceProgress {
 impl Deployments {
     /// Deployments in `db`, of `models` on `fleet`.
     pub(crate) fn new(db: Db, models: Models, fleet: Arc<dyn Fleet>, activity: Activity, events: Events, clock: Clock) -> Self {
-        Self { db, models, fleet, activity, events, clock, pokes: Arc::default() }
+        Self { db, models, fleet, activity, events, clock, pokes: Arc::default(), courses: Arc::default() }
     }
 
     /// Says whom a deployment would reach, and changes nothing.
@@ -157,53 +170,57 @@ impl Deployments {
         let version = self.models.resolve(tenant, model).await?;
         let now = self.clock.now();
         let mut tx = self.db.begin().await?;
-        let holding = store::holding(&mut tx, tenant, &version.name, &selector).await?;
+        let holding = store::holding(&mut tx, tenant, &version.name, &selector, false).await?;
         if let Some(same) = holding.as_ref().filter(|holding| holding.version == version.version) {
             return Ok(Made::Existing(same.clone()));
         }
-        let (active, newest) = store::census(&mut tx, tenant).await?;
-        if active >= MAX_ACTIVE {
-            return Err(DeploymentError::Conflict(format!(
-                "{active} deployments are active, the limit is {MAX_ACTIVE}: stop some first, or deploy with a wider selector"
-            )));
-        }
-        let id = DeploymentId::new(now.as_millis());
-        let inline = if version.manifest_digest.is_none() { version.manifest.clone() } else { None };
-        let row = Deployment {
-            id,
-            model: version.name.clone(),
-            version: version.version,
-            digest: version.digest,
-            desired: DesiredModel {
-                manifest: inline,
-                manifest_digest: version.manifest_digest,
-                deployment: Some(id),
-                ..DesiredModel::new(version.version, version.digest, version.size)
-            },
-            selector,
-            state: State::Active,
-            // A clock that went back must not make the newer one the older.
-            created: now.max(Micros(newest.0 + 1)),
-            created_by: caller.actor.clone(),
-            ended: None,
-        };
+        let created = self.place(&mut tx, tenant, now).await?;
+        let row = self.row(caller, DeploymentId::new(now.as_millis()), &version, selector, created);
+        let id = row.id;
         if let Some(old) = &holding {
             store::supersede(&mut tx, tenant, old.id, id, now).await?;
         }
-        store::insert(&mut tx, tenant, &row).await.map_err(|error| match error {
-            // On Postgres two people may have done the same at once.
-            StoreError::Conflict(_) => DeploymentError::Conflict(
-                "someone else deployed the same model on the same selector just now: look at that deployment first".into(),
-            ),
-            error => error.into(),
-        })?;
-        self.models.hold(&mut tx, tenant, &row.model, row.version, &holder(id)).await?;
+        if let Some(rolling) = store::holding(&mut tx, tenant, &row.model, &row.selector, true).await? {
+            store::supersede(&mut tx, tenant, rolling.id, id, now).await?;
+            self.overtake(&mut tx, caller, rolling.id, id, now).await?;
+        }
+        self.insert(&mut tx, caller, &row).await?;
         let detail = json!({ "model": row.model, "version": row.version, "selector": row.selector });
         self.activity.record(&mut tx, caller, "deployment.create", &id.to_string(), detail.clone()).await?;
         tx.commit().await?;
         self.events.publish(tenant, "deployment.created", &id.to_string(), detail);
         self.pokes.add(tenant);
         Ok(Made::New(row))
+    }
+
+    /// Ends the course of a rollout that a deployment takes the place of.
+    async fn overtake(
+        &self,
+        tx: &mut Tx,
+        caller: &Caller,
+        rollout: DeploymentId,
+        by: DeploymentId,
+        now: Micros,
+    ) -> Result<(), DeploymentError> {
+        let tenant = caller.tenant;
+        let Some(mut row) = rollouts::rollout(&mut **tx, tenant, rollout).await? else { return Ok(()) };
+        row.course = row.course.command(&row.plan, &Command::Supersede).map_err(DeploymentError::Conflict)?;
+        if !rollouts::update(tx, tenant, &row, now).await? {
+            return Err(DeploymentError::Conflict(format!("{rollout} went on just now: try again")));
+        }
+        let detail = json!({ "by": by });
+        Ok(self.activity.record(tx, caller, "rollout.supersede", &rollout.to_string(), detail).await?)
+    }
+
+    /// Room for one more, and when it is made: a clock that went back must not make the newer one the older.
+    pub(super) async fn place(&self, tx: &mut Tx, tenant: TenantId, now: Micros) -> Result<Micros, DeploymentError> {
+        let (active, newest) = store::census(tx, tenant).await?;
+        if active >= MAX_ACTIVE {
+            return Err(DeploymentError::Conflict(format!(
+                "{active} deployments are active, the limit is {MAX_ACTIVE}: stop some first, or deploy with a wider selector"
+            )));
+        }
+        Ok(now.max(Micros(newest.0 + 1)))
     }
 
     /// One deployment.
@@ -307,6 +324,11 @@ impl Deployments {
         let tenant = caller.tenant;
         if let State::Superseded { by } = self.get(tenant, id).await?.state {
             return Err(DeploymentError::Conflict(format!("{id} has been superseded by {by}: stop that one")));
+        }
+        let rollout = rollouts::rollout(self.db.pool(), tenant, id).await?;
+        if rollout.is_some_and(|rollout| !rollout.course.phase.is_over()) {
+            let abort = Command::Abort { revert: Some(false), reason: String::new() };
+            self.steer(caller, id, &abort, "stopped as a deployment").await?;
         }
         let mut tx = self.db.begin().await?;
         if store::stop(&mut tx, tenant, id, remove, self.clock.now()).await? {

@@ -1,11 +1,13 @@
 //! What follows from the deployments for one device. Pure: it takes no handle and no clock.
 //!
 //! The rules, per model:
-//! 1. The newest active deployment that matches the device's labels wins, also over what a person set by hand.
+//! 1. The newest active deployment that matches the device's labels wins (of those with the highest priority), also over what a
+//!    person set by hand. One that goes out in waves counts only where its rollout has admitted the device.
 //! 2. A device that no active deployment matches any more loses the model, unless the deployment that put it there was
 //!    stopped without removal.
 //! 3. Stopping without removal freezes: no deployment older than the stopped one changes such a device.
-//! 4. What no deployment put there stays.
+//! 4. What a reverted rollout put there gives way to what else holds, or else to what was there before.
+//! 5. What no deployment put there stays.
 
 use super::store::{Deployment, State};
 use aidos_protocol::{
@@ -21,18 +23,33 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) enum Fate {
     /// It holds.
     Active,
+    /// It is on its way to some.
+    Gradual,
     /// It was stopped, and its devices keep the model.
     Left { created: Micros },
     /// It was stopped, and its devices lose the model.
     Removed,
+    /// It was aborted, and its devices go back to what they had.
+    Reverted,
+}
+
+/// A device's place in a rollout that has told it something.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Admission {
+    /// To take part in the experiment only.
+    pub(super) trial: bool,
+    /// What was wanted there before, `Some(None)` for nothing; `None` until it was written down.
+    pub(super) before: Option<Option<DesiredModel>>,
 }
 
 impl Fate {
     pub(super) fn of(deployment: &Deployment) -> Option<Self> {
         match deployment.state {
+            State::Active if deployment.gradual => Some(Self::Gradual),
             State::Active => Some(Self::Active),
             State::Stopped { removed: true } => Some(Self::Removed),
             State::Stopped { removed: false } => Some(Self::Left { created: deployment.created }),
+            State::Reverted => Some(Self::Reverted),
             State::Superseded { .. } => None,
         }
     }
@@ -47,16 +64,20 @@ pub(super) struct Decision {
     pub(super) governed: BTreeMap<ModelName, DeploymentId>,
 }
 
-/// Judges one device. `active` is sorted by age, oldest first; `fates` holds those deployments that `wanted` names and that
-/// are known.
+/// Judges one device. `active` is sorted by priority and age, what wins last; `fates` holds those deployments that `wanted` names and that
+/// are known, `admissions` the rollouts that have told the device something.
 pub(super) fn decide(
     active: &[Deployment],
     fates: &BTreeMap<DeploymentId, Fate>,
+    admissions: &BTreeMap<DeploymentId, Admission>,
     labels: &BTreeMap<String, String>,
     wanted: &BTreeMap<ModelName, DesiredModel>,
 ) -> Decision {
     let mut winners: BTreeMap<&ModelName, &Deployment> = BTreeMap::new();
-    for deployment in active.iter().filter(|deployment| deployment.selector.matches(labels)) {
+    let reaches = |deployment: &&Deployment| {
+        deployment.selector.matches(labels) && (!deployment.gradual || admissions.contains_key(&deployment.id))
+    };
+    for deployment in active.iter().filter(reaches) {
         winners.insert(&deployment.model, deployment);
     }
     let mut decision = Decision::default();
@@ -70,13 +91,24 @@ pub(super) fn decide(
                 decision.governed.extend(by.map(|id| (model.clone(), id)));
             }
             (Some(winner), _) => {
-                if current != Some(&winner.desired) {
-                    decision.edits.push(Edit::SetModel { name: model.clone(), model: winner.desired.clone() });
+                let told = winner.told(admissions.get(&winner.id).is_some_and(|admission| admission.trial));
+                if current != Some(&told) {
+                    decision.edits.push(Edit::SetModel { name: model.clone(), model: told });
                 }
                 decision.governed.insert(model.clone(), winner.id);
             }
             (None, Some(Fate::Left { .. })) => decision.governed.extend(by.map(|id| (model.clone(), id))),
-            (None, Some(Fate::Active | Fate::Removed)) => decision.edits.push(Edit::RemoveModel { name: model.clone() }),
+            (None, Some(Fate::Gradual | Fate::Reverted))
+                if let Some(before) = by.and_then(|id| admissions.get(&id)?.before.as_ref()) =>
+            {
+                decision.edits.push(match before {
+                    Some(before) => Edit::SetModel { name: model.clone(), model: before.clone() },
+                    None => Edit::RemoveModel { name: model.clone() },
+                });
+            }
+            (None, Some(Fate::Active | Fate::Gradual | Fate::Removed | Fate::Reverted)) => {
+                decision.edits.push(Edit::RemoveModel { name: model.clone() })
+            }
             (None, None) => {}
         }
     }

@@ -13,6 +13,8 @@ fn deployment(age: i64, model: &str, version: u64, selector: &str) -> Deployment
         desired: DesiredModel { deployment: Some(id), ..DesiredModel::new(version, digest, 1) },
         selector: selector.parse().unwrap(),
         state: State::Active,
+        gradual: false,
+        priority: 0,
         created: Micros(age),
         created_by: "system".into(),
         ended: None,
@@ -47,20 +49,20 @@ fn versions(wanted: &BTreeMap<ModelName, DesiredModel>) -> Vec<(String, u64)> {
 #[test]
 fn the_newest_matching_deployment_wins_and_a_late_joiner_gets_it() {
     let all = [deployment(1, "m", 1, "*"), deployment(2, "m", 2, "site=lab"), deployment(3, "n", 1, "site=home")];
-    let lab = decide(&all, &fates(&all), &labels("site=lab"), &BTreeMap::new());
+    let lab = decide(&all, &fates(&all), &BTreeMap::new(), &labels("site=lab"), &BTreeMap::new());
     assert_eq!(versions(&after(&lab, &BTreeMap::new())), [("m".to_owned(), 2)]);
-    let other = decide(&all, &fates(&all), &labels(""), &BTreeMap::new());
+    let other = decide(&all, &fates(&all), &BTreeMap::new(), &labels(""), &BTreeMap::new());
     assert_eq!(versions(&after(&other, &BTreeMap::new())), [("m".to_owned(), 1)]);
 }
 
 #[test]
 fn a_device_that_no_longer_matches_falls_back_or_loses_the_model() {
     let all = [deployment(1, "m", 1, "*"), deployment(2, "m", 2, "site=lab")];
-    let wanted = after(&decide(&all, &fates(&all), &labels("site=lab"), &BTreeMap::new()), &BTreeMap::new());
-    let moved = decide(&all, &fates(&all), &labels("site=home"), &wanted);
+    let wanted = after(&decide(&all, &fates(&all), &BTreeMap::new(), &labels("site=lab"), &BTreeMap::new()), &BTreeMap::new());
+    let moved = decide(&all, &fates(&all), &BTreeMap::new(), &labels("site=home"), &wanted);
     assert_eq!(versions(&after(&moved, &wanted)), [("m".to_owned(), 1)]);
     let alone = &all[1..];
-    let moved = decide(alone, &fates(alone), &labels("site=home"), &wanted);
+    let moved = decide(alone, &fates(alone), &BTreeMap::new(), &labels("site=home"), &wanted);
     assert_eq!(after(&moved, &wanted), BTreeMap::new());
     assert!(moved.governed.is_empty());
 }
@@ -68,17 +70,17 @@ fn a_device_that_no_longer_matches_falls_back_or_loses_the_model() {
 #[test]
 fn stopping_leaves_or_removes_the_model_as_asked() {
     let mut all = [deployment(1, "m", 1, "*"), deployment(2, "m", 2, "*")];
-    let wanted = after(&decide(&all, &fates(&all), &labels(""), &BTreeMap::new()), &BTreeMap::new());
+    let wanted = after(&decide(&all, &fates(&all), &BTreeMap::new(), &labels(""), &BTreeMap::new()), &BTreeMap::new());
     all[1].state = State::Stopped { removed: false };
-    let left = decide(&all[..1], &fates(&all), &labels(""), &wanted);
+    let left = decide(&all[..1], &fates(&all), &BTreeMap::new(), &labels(""), &wanted);
     assert_eq!((left.edits.len(), left.governed.values().copied().collect::<Vec<_>>()), (0, vec![all[1].id]));
     let newer = [all[0].clone(), deployment(3, "m", 3, "*")];
-    let overridden = decide(&newer, &fates(&all), &labels(""), &wanted);
+    let overridden = decide(&newer, &fates(&all), &BTreeMap::new(), &labels(""), &wanted);
     assert_eq!(versions(&after(&overridden, &wanted)), [("m".to_owned(), 3)]);
     all[1].state = State::Stopped { removed: true };
-    let fallen_back = decide(&all[..1], &fates(&all), &labels(""), &wanted);
+    let fallen_back = decide(&all[..1], &fates(&all), &BTreeMap::new(), &labels(""), &wanted);
     assert_eq!(versions(&after(&fallen_back, &wanted)), [("m".to_owned(), 1)]);
-    let removed = decide(&[], &fates(&all), &labels(""), &wanted);
+    let removed = decide(&[], &fates(&all), &BTreeMap::new(), &labels(""), &wanted);
     assert_eq!(after(&removed, &wanted), BTreeMap::new());
 }
 
@@ -86,9 +88,12 @@ fn stopping_leaves_or_removes_the_model_as_asked() {
 fn what_a_person_put_there_stays_unless_a_deployment_wants_otherwise() {
     let by_hand = DesiredModel { deployment: None, ..deployment(9, "m", 7, "*").desired };
     let wanted = BTreeMap::from([("m".parse().unwrap(), by_hand)]);
-    assert_eq!(decide(&[], &BTreeMap::new(), &labels(""), &wanted), Decision::default());
+    assert_eq!(decide(&[], &BTreeMap::new(), &BTreeMap::new(), &labels(""), &wanted), Decision::default());
     let all = [deployment(1, "m", 1, "*")];
-    assert_eq!(versions(&after(&decide(&all, &fates(&all), &labels(""), &wanted), &wanted)), [("m".to_owned(), 1)]);
+    assert_eq!(
+        versions(&after(&decide(&all, &fates(&all), &BTreeMap::new(), &labels(""), &wanted), &wanted)),
+        [("m".to_owned(), 1)]
+    );
 }
 
 #[test]
@@ -142,10 +147,10 @@ proptest! {
         let active: Vec<_> = all.iter().filter(|d| d.state == State::Active).cloned().collect();
         // The device lived through everything as if it had all been active, with other labels.
         let ever: Vec<_> = all.iter().cloned().map(|d| Deployment { state: State::Active, ..d }).collect();
-        let wanted = after(&decide(&ever, &fates(&ever), &labels(before), &BTreeMap::new()), &BTreeMap::new());
-        let first = decide(&active, &fates(&all), &labels(site), &wanted);
+        let wanted = after(&decide(&ever, &fates(&ever), &BTreeMap::new(), &labels(before), &BTreeMap::new()), &BTreeMap::new());
+        let first = decide(&active, &fates(&all), &BTreeMap::new(), &labels(site), &wanted);
         let then = after(&first, &wanted);
-        let second = decide(&active, &fates(&all), &labels(site), &then);
+        let second = decide(&active, &fates(&all), &BTreeMap::new(), &labels(site), &then);
         prop_assert!(second.edits.is_empty(), "{:?}", second.edits);
         prop_assert_eq!(&first.governed, &second.governed);
         // Whatever is there is governed by the deployment it names, and nothing is left of a removed one.
@@ -155,4 +160,40 @@ proptest! {
             prop_assert_ne!(by.state, State::Stopped { removed: true });
         }
     }
+}
+
+#[test]
+fn a_gradual_deployment_reaches_the_admitted_only_and_what_holds_stays_underneath() {
+    let holds = deployment(1, "m", 1, "*");
+    let gradual = Deployment { gradual: true, ..deployment(2, "m", 2, "*") };
+    let all = [holds.clone(), gradual.clone()];
+    let admission = Admission { trial: false, before: Some(Some(holds.desired.clone())) };
+    let admitted = BTreeMap::from([(gradual.id, admission)]);
+    let (inside, outside) = (&admitted, &BTreeMap::new());
+    let told = |admissions| after(&decide(&all, &fates(&all), admissions, &labels(""), &BTreeMap::new()), &BTreeMap::new());
+    assert_eq!(versions(&told(outside)), [("m".to_owned(), 1)]);
+    assert_eq!(versions(&told(inside)), [("m".to_owned(), 2)]);
+
+    // Aborted: what holds underneath comes back; where nothing does, what was there before.
+    let reverted = [Deployment { state: State::Reverted, ..gradual.clone() }, holds.clone()];
+    let back = decide(&[holds.clone()], &fates(&reverted), inside, &labels(""), &told(inside));
+    assert_eq!(versions(&after(&back, &told(inside))), [("m".to_owned(), 1)]);
+    let alone = decide(&[], &fates(&reverted), inside, &labels(""), &told(inside));
+    assert_eq!(after(&alone, &told(inside))[&gradual.model], holds.desired);
+    let first = BTreeMap::from([(gradual.id, Admission { trial: false, before: Some(None) })]);
+    assert!(after(&decide(&[], &fates(&reverted), &first, &labels(""), &told(inside)), &told(inside)).is_empty());
+}
+
+#[test]
+fn a_device_on_trial_is_told_the_experiment_and_later_the_version_alone() {
+    use aidos_protocol::rollout::Experiment;
+    let mut gradual = Deployment { gradual: true, ..deployment(2, "m", 2, "*") };
+    gradual.desired.update.experiment = Some(Experiment::Shadow { percent: 10 });
+    let all = [gradual.clone()];
+    let told = |trial| {
+        let admitted = BTreeMap::from([(gradual.id, Admission { trial, before: Some(None) })]);
+        after(&decide(&all, &fates(&all), &admitted, &labels(""), &BTreeMap::new()), &BTreeMap::new())[&gradual.model].clone()
+    };
+    assert!(told(true).update.experiment.is_some());
+    assert!(told(false).update.experiment.is_none());
 }

@@ -1,19 +1,30 @@
 //! Rollouts: which model version is wanted where, and how far each device has come.
 //!
-//! A deployment is desired state: a background task compares it with what the devices' intents say and edits the difference,
+//! A rollout is a deployment that devices are admitted to in waves; the conductor opens a wave when the devices of the one before
+//! vouch for the version. A deployment is desired state: a background task compares it with what the devices' intents say and edits the difference,
 //! again and again, so that late joiners, changed labels and restarts need no code of their own. Success is only what a
 //! device itself reports. This room must never read the tables of the fleet or the registry.
 
 mod api;
+mod conductor;
+mod course;
 mod deployments;
 mod machine;
+mod members;
+mod outcome;
 mod ports;
 mod reconcile;
+mod rollout;
+mod rollout_api;
+mod rollout_store;
+#[cfg(test)]
+mod rollout_tests;
 mod store;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use api::router;
+pub(crate) use conductor::Conductor;
 pub(crate) use deployments::{DeploymentError, Deployments};
 pub(crate) use ports::{Change, DeviceFacts, DevicePage, Fleet, FleetError, Wanted};
 pub(crate) use reconcile::Reconciler;

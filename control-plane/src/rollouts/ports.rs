@@ -3,12 +3,13 @@
 use crate::platform::db::StoreError;
 use aidos_protocol::{
     DeviceId, ModelName, TenantId,
+    rollout::Constraints,
     selector::Selector,
-    twin::{DesiredModel, Edit, ModelStatus},
+    twin::{DesiredModel, Edit, HealthReport, ModelStatus},
 };
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of a device without its twin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +80,15 @@ pub(crate) trait Fleet: Send + Sync + 'static {
 
     /// What the device reports of its models.
     async fn reported(&self, tenant: TenantId, device: DeviceId) -> Result<BTreeMap<ModelName, ModelStatus>, FleetError>;
+
+    /// What the device's newest health report says of a model, if it is signed by the device.
+    async fn health(&self, tenant: TenantId, device: DeviceId, model: &ModelName) -> Result<Option<HealthReport>, FleetError>;
+
+    /// Why the device does not fit, if it does not.
+    async fn unfit(&self, tenant: TenantId, device: DeviceId, constraints: &Constraints) -> Result<Option<String>, FleetError>;
+
+    /// The devices that have a session now.
+    async fn online(&self, tenant: TenantId) -> Result<BTreeSet<DeviceId>, FleetError>;
 
     /// Changes from now on.
     fn changes(&self) -> BoxStream<'static, Change>;

@@ -9,10 +9,14 @@
 //! ```
 
 use super::deployments::{Deployments, PAGE, holder};
-use super::machine::{self, Fate, Standing};
-use super::ports::{Change, FleetError};
+use super::machine::{self, Admission, Fate, Standing};
+use super::ports::{Change, FleetError, Wanted};
+use super::rollout_store::{self as rollouts, Member};
 use super::store::{self, Assignment, Deployment, State};
-use super::{DeploymentError, deployments::Pokes};
+use super::{DeploymentError, deployments::Pokes, members, outcome};
+use aidos_protocol::api::rollouts::Outcome;
+use aidos_protocol::time::Micros;
+use aidos_protocol::twin::ModelStatus;
 use aidos_protocol::{DeploymentId, DeviceId, ModelName, TenantId};
 use futures::{FutureExt as _, StreamExt as _, stream};
 use serde_json::json;
@@ -40,7 +44,7 @@ pub(crate) struct Reconciler {
 /// The deployments of one tenant, read once for many devices.
 struct Known {
     tenant: TenantId,
-    /// Oldest first.
+    /// What wins last.
     active: Vec<Deployment>,
 }
 
@@ -72,7 +76,7 @@ impl Reconciler {
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         // Subscribed before the first look, so that nothing falls between.
         let mut changes = self.deployments.fleet.changes();
-        let pokes: Arc<Pokes> = self.deployments.pokes.clone();
+        let pokes: Arc<Pokes<TenantId>> = self.deployments.pokes.clone();
         let mut every = tokio::time::interval(SWEEP_EVERY);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut sweeps = 0u32;
@@ -145,11 +149,17 @@ impl Reconciler {
         let known = self.known(tenant).await?;
         let mut due: BTreeMap<(DeviceId, ModelName), DeploymentId> = BTreeMap::new();
         for deployment in &known.active {
+            let admitted = match deployment.gradual {
+                true => Some(rollouts::admitted(d.db.pool(), tenant, deployment.id).await?),
+                false => None,
+            };
             let mut after = None;
             loop {
                 let page = d.fleet.matching(tenant, &deployment.selector, after, PAGE).await?;
                 after = page.next;
-                due.extend(page.devices.into_iter().map(|device| ((device.id, deployment.model.clone()), deployment.id)));
+                let reached =
+                    page.devices.into_iter().filter(|device| admitted.as_ref().is_none_or(|of| of.contains(&device.id)));
+                due.extend(reached.map(|device| ((device.id, deployment.model.clone()), deployment.id)));
                 if after.is_none() {
                     break;
                 }
@@ -179,7 +189,7 @@ impl Reconciler {
         self.release(tenant).await
     }
 
-    async fn judge_all(&self, tenant: TenantId, devices: Vec<DeviceId>) -> Result<(), DeploymentError> {
+    pub(super) async fn judge_all(&self, tenant: TenantId, devices: Vec<DeviceId>) -> Result<(), DeploymentError> {
         let known = self.known(tenant).await?;
         self.judge_each(&known, devices).await;
         Ok(())
@@ -213,7 +223,9 @@ impl Reconciler {
         let wanted = d.fleet.wanted(tenant, device).await?;
         let ids = wanted.models.values().filter_map(|desired| desired.deployment);
         let fates = self.fates(known, ids).await?;
-        let decision = machine::decide(&known.active, &fates, &wanted.labels, &wanted.models);
+        let admissions = self.admissions(known, device, &wanted).await?;
+        let decision = machine::decide(&known.active, &fates, &admissions, &wanted.labels, &wanted.models);
+        self.remember(tenant, device, &wanted, &decision.governed, &admissions).await?;
         let mut refused = None;
         for edits in decision.edits.chunks(EDITS_AT_ONCE) {
             match d.fleet.edit(tenant, device, edits).await {
@@ -225,6 +237,53 @@ impl Reconciler {
         let gone = rows.iter().map(|row| &row.model).filter(|model| !decision.governed.contains_key(*model));
         self.forget(tenant, device, gone).await?;
         self.record(tenant, device, &decision.governed, &rows, refused).await
+    }
+
+    /// The rollouts that have told the device something. It is put into those that it matches and came late for.
+    async fn admissions(
+        &self,
+        known: &Known,
+        device: DeviceId,
+        wanted: &Wanted,
+    ) -> Result<BTreeMap<DeploymentId, Admission>, DeploymentError> {
+        let (d, tenant) = (&self.deployments, known.tenant);
+        let mut admissions = rollouts::admissions(d.db.pool(), tenant, device).await?;
+        let late = known.active.iter().filter(|deployment| {
+            deployment.gradual && !admissions.contains_key(&deployment.id) && deployment.selector.matches(&wanted.labels)
+        });
+        for deployment in late {
+            let Some(rollout) = rollouts::rollout(d.db.pool(), tenant, deployment.id).await? else { continue };
+            if d.fleet.unfit(tenant, device, &rollout.plan.constraints).await?.is_some() {
+                continue;
+            }
+            let wave = members::late(members::rank(rollout.id, device), &rollout.bounds);
+            let mut tx = d.db.begin().await?;
+            rollouts::add_members(&mut tx, tenant, rollout.id, &[(device, wave)], d.clock.now()).await?;
+            tx.commit().await?;
+            d.courses.add((tenant, rollout.id));
+        }
+        admissions.retain(|_, admission| admission.is_some());
+        Ok(admissions.into_iter().filter_map(|(id, admission)| Some((id, admission?))).collect())
+    }
+
+    /// Writes down what a device had before a rollout's first edit, so that it can go back.
+    async fn remember(
+        &self,
+        tenant: TenantId,
+        device: DeviceId,
+        wanted: &Wanted,
+        governed: &BTreeMap<ModelName, DeploymentId>,
+        admissions: &BTreeMap<DeploymentId, Admission>,
+    ) -> Result<(), DeploymentError> {
+        for (model, id) in governed {
+            if admissions.get(id).is_some_and(|admission| admission.before.is_none()) {
+                let before = wanted.models.get(model).filter(|desired| desired.deployment != Some(*id));
+                let mut tx = self.deployments.db.begin().await?;
+                rollouts::remember(&mut tx, tenant, *id, device, before).await?;
+                tx.commit().await?;
+            }
+        }
+        Ok(())
     }
 
     /// The device reported something about its models: its progress may be another one.
@@ -256,10 +315,12 @@ impl Reconciler {
         for (model, id) in governed {
             let Some(deployment) = store::deployment(d.db.pool(), tenant, *id).await? else { continue };
             let before = rows.iter().find(|row| row.model == *model && row.deployment == *id);
+            let status = reported.get(model);
             let standing = match &refused {
                 Some(reason) => Standing::untold(reason.clone()),
-                None => machine::standing(&deployment.desired, reported.get(model)),
+                None => machine::standing(&deployment.desired, status),
             };
+            self.judge_outcome(tenant, device, &deployment, &standing, status, now).await?;
             if before.is_some_and(|row| row.standing == standing) {
                 continue;
             }
@@ -273,6 +334,38 @@ impl Reconciler {
                 "step": row.standing.step, "error": row.standing.error,
             });
             d.events.publish(tenant, "deployment.progress", &id.to_string(), data);
+        }
+        Ok(())
+    }
+
+    /// Writes down what follows for the device's part in the rollout, if it has one.
+    async fn judge_outcome(
+        &self,
+        tenant: TenantId,
+        device: DeviceId,
+        deployment: &Deployment,
+        standing: &Standing,
+        status: Option<&ModelStatus>,
+        now: Micros,
+    ) -> Result<(), DeploymentError> {
+        let d = &self.deployments;
+        let Some(was) = rollouts::member(d.db.pool(), tenant, deployment.id, device).await? else { return Ok(()) };
+        let health = d.fleet.health(tenant, device, &deployment.model).await?;
+        let report = outcome::of(deployment.id, &deployment.desired, health);
+        let (outcome, reason) = outcome::judge(was.trial, standing, status, report.as_ref())
+            .filter(|_| was.outcome != Outcome::Waiting)
+            .unwrap_or_else(|| (was.outcome, was.reason.clone()));
+        let is = Member { outcome, reason, report: report.or_else(|| was.report.clone()), updated: now, ..was.clone() };
+        if (Member { updated: was.updated, ..is.clone() }) == was {
+            return Ok(());
+        }
+        let mut tx = d.db.begin().await?;
+        rollouts::put_outcome(&mut tx, tenant, deployment.id, &is).await?;
+        tx.commit().await?;
+        d.courses.add((tenant, deployment.id));
+        if is.outcome != was.outcome {
+            let data = json!({ "device": device, "outcome": is.outcome, "reason": is.reason, "wave": is.wave + 1 });
+            d.events.publish(tenant, "rollout.device", &deployment.id.to_string(), data);
         }
         Ok(())
     }
@@ -298,8 +391,8 @@ impl Reconciler {
     ) -> Result<BTreeMap<DeploymentId, Fate>, DeploymentError> {
         let mut fates = BTreeMap::new();
         for id in ids {
-            if known.active.iter().any(|deployment| deployment.id == id) {
-                fates.insert(id, Fate::Active);
+            if let Some(deployment) = known.active.iter().find(|deployment| deployment.id == id) {
+                fates.extend(Fate::of(deployment).map(|fate| (id, fate)));
                 continue;
             }
             let pool = self.deployments.db.pool();

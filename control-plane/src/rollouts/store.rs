@@ -17,6 +17,8 @@ pub(crate) enum State {
     Active,
     /// It changes nothing any more; `removed`: its devices lose the model.
     Stopped { removed: bool },
+    /// It was aborted, and its devices go back to what they had before.
+    Reverted,
     /// Another one holds in its place.
     Superseded { by: DeploymentId },
 }
@@ -28,20 +30,34 @@ pub(crate) struct Deployment {
     pub(crate) model: ModelName,
     pub(crate) version: u64,
     pub(crate) digest: Digest,
-    /// What devices are told.
+    /// What devices are told, the experiment included.
     pub(crate) desired: DesiredModel,
     pub(crate) selector: Selector,
     pub(crate) state: State,
+    /// Only devices that its rollout has admitted get it.
+    pub(crate) gradual: bool,
+    /// The highest wins on a device.
+    pub(crate) priority: i32,
     /// Strictly increasing within a tenant.
     pub(crate) created: Micros,
     pub(crate) created_by: String,
     pub(crate) ended: Option<Micros>,
 }
 
+impl Deployment {
+    /// What a device is told; with the experiment while it is on `trial`.
+    pub(super) fn told(&self, trial: bool) -> DesiredModel {
+        let mut told = self.desired.clone();
+        told.update.experiment = told.update.experiment.filter(|_| trial);
+        told
+    }
+}
+
 impl FromRow<'_, AnyRow> for Deployment {
     fn from_row(row: &AnyRow) -> Result<Self, sqlx::Error> {
         let state = match row.try_get::<String, _>("state")?.as_str() {
             "active" => State::Active,
+            "stopped" if row.try_get::<i64, _>("reverted")? != 0 => State::Reverted,
             "stopped" => State::Stopped { removed: row.try_get::<i64, _>("removed")? != 0 },
             _ => State::Superseded { by: parsed(row, "superseded_by")? },
         };
@@ -53,6 +69,8 @@ impl FromRow<'_, AnyRow> for Deployment {
             desired: serde_json::from_str(&row.try_get::<String, _>("desired")?).map_err(|e| undecodable("desired", e))?,
             selector: parsed(row, "selector")?,
             state,
+            gradual: row.try_get::<i64, _>("gradual")? != 0,
+            priority: i32::try_from(row.try_get::<i64, _>("priority")?).map_err(|e| undecodable("priority", e))?,
             created: Micros(row.try_get("created_us")?),
             created_by: row.try_get("created_by")?,
             ended: row.try_get::<Option<i64>, _>("ended_us")?.map(Micros),
@@ -90,13 +108,13 @@ impl FromRow<'_, AnyRow> for Assignment {
     }
 }
 
-const DEPLOYMENT: &str = "SELECT id, model, version, digest, desired, selector, state, removed, superseded_by, created_us, \
-     created_by, ended_us FROM deployments WHERE tenant_id = $1";
+const DEPLOYMENT: &str = "SELECT id, model, version, digest, desired, selector, state, removed, reverted, superseded_by, \
+     gradual, priority, created_us, created_by, ended_us FROM deployments WHERE tenant_id = $1";
 
 pub(super) async fn insert(tx: &mut AnyConnection, tenant: TenantId, row: &Deployment) -> Result<(), StoreError> {
     sqlx::query::<Any>(
-        "INSERT INTO deployments (tenant_id, id, model, version, digest, desired, selector, state, created_us, created_by) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, 'active', $8, $9)",
+        "INSERT INTO deployments (tenant_id, id, model, version, digest, desired, selector, state, gradual, priority, \
+         created_us, created_by) VALUES ($1, $2, $3, $4, $5, $6, $7, 'active', $8, $9, $10, $11)",
     )
     .bind(tenant.to_string())
     .bind(row.id.to_string())
@@ -105,6 +123,8 @@ pub(super) async fn insert(tx: &mut AnyConnection, tenant: TenantId, row: &Deplo
     .bind(row.digest.to_string())
     .bind(serde_json::to_string(&row.desired).expect("a desired model has only text keys"))
     .bind(row.selector.to_string())
+    .bind(i64::from(row.gradual))
+    .bind(i64::from(row.priority))
     .bind(row.created.0)
     .bind(&row.created_by)
     .execute(tx)
@@ -120,25 +140,27 @@ pub(super) async fn deployment(pool: &AnyPool, tenant: TenantId, id: DeploymentI
         .await?)
 }
 
-/// The deployment that holds for a model on a selector.
+/// The deployment that holds for a model on a selector, or the `gradual` one that is on its way to.
 pub(super) async fn holding(
     tx: &mut AnyConnection,
     tenant: TenantId,
     model: &ModelName,
     selector: &Selector,
+    gradual: bool,
 ) -> Result<Option<Deployment>, StoreError> {
-    let sql = format!("{DEPLOYMENT} AND model = $2 AND selector = $3 AND state = 'active'");
+    let sql = format!("{DEPLOYMENT} AND model = $2 AND selector = $3 AND gradual = $4 AND state = 'active'");
     Ok(sqlx::query_as::<Any, Deployment>(AssertSqlSafe(sql))
         .bind(tenant.to_string())
         .bind(model.as_str())
         .bind(selector.to_string())
+        .bind(i64::from(gradual))
         .fetch_optional(tx)
         .await?)
 }
 
-/// The active deployments, oldest first.
+/// The active deployments, what wins last: by priority, then oldest first.
 pub(super) async fn active(pool: &AnyPool, tenant: TenantId) -> Result<Vec<Deployment>, StoreError> {
-    let sql = format!("{DEPLOYMENT} AND state = 'active' ORDER BY created_us");
+    let sql = format!("{DEPLOYMENT} AND state = 'active' ORDER BY priority, created_us");
     Ok(sqlx::query_as::<Any, Deployment>(AssertSqlSafe(sql)).bind(tenant.to_string()).fetch_all(pool).await?)
 }
 
@@ -217,6 +239,59 @@ pub(super) async fn stop(
     .execute(tx)
     .await?;
     Ok(done.rows_affected() > 0)
+}
+
+/// Everyone who matches gets it from now on.
+pub(super) async fn settle(tx: &mut AnyConnection, tenant: TenantId, id: DeploymentId) -> Result<(), StoreError> {
+    sqlx::query::<Any>("UPDATE deployments SET gradual = 0 WHERE tenant_id = $1 AND id = $2")
+        .bind(tenant.to_string())
+        .bind(id.to_string())
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// Stops an active deployment; with `revert` its devices go back.
+pub(super) async fn abort(
+    tx: &mut AnyConnection,
+    tenant: TenantId,
+    id: DeploymentId,
+    revert: bool,
+    now: Micros,
+) -> Result<(), StoreError> {
+    sqlx::query::<Any>(
+        "UPDATE deployments SET state = 'stopped', reverted = $3, ended_us = $4 WHERE tenant_id = $1 AND id = $2 AND state = 'active'",
+    )
+    .bind(tenant.to_string())
+    .bind(id.to_string())
+    .bind(i64::from(revert))
+    .bind(now.0)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// The newest deployment that everyone got before `of`, of the same model on the same selector and another version: of
+/// `version`, if given.
+pub(super) async fn earlier(
+    pool: &AnyPool,
+    tenant: TenantId,
+    of: &Deployment,
+    version: Option<u64>,
+) -> Result<Option<Deployment>, StoreError> {
+    let sql = format!(
+        "{DEPLOYMENT} AND model = $2 AND selector = $3 AND created_us < $4 AND gradual = 0 AND version <> $5 \
+         AND ($6 = 0 OR version = $6) ORDER BY created_us DESC LIMIT 1"
+    );
+    Ok(sqlx::query_as::<Any, Deployment>(AssertSqlSafe(sql))
+        .bind(tenant.to_string())
+        .bind(of.model.as_str())
+        .bind(of.selector.to_string())
+        .bind(of.created.0)
+        .bind(signed(of.version))
+        .bind(signed(version.unwrap_or(0)))
+        .fetch_optional(pool)
+        .await?)
 }
 
 /// Ended deployments that still hold their model version although no device has it by them.
@@ -385,7 +460,7 @@ fn read_progress(text: &str) -> Progress {
     }
 }
 
-fn parsed<T>(row: &AnyRow, column: &str) -> Result<T, sqlx::Error>
+pub(super) fn parsed<T>(row: &AnyRow, column: &str) -> Result<T, sqlx::Error>
 where
     T: std::str::FromStr,
     T::Err: std::error::Error + Send + Sync + 'static,
@@ -393,15 +468,15 @@ where
     row.try_get::<String, _>(column)?.parse().map_err(|error| undecodable(column, error))
 }
 
-fn unsigned(row: &AnyRow, column: &str) -> Result<u64, sqlx::Error> {
+pub(super) fn unsigned(row: &AnyRow, column: &str) -> Result<u64, sqlx::Error> {
     u64::try_from(row.try_get::<i64, _>(column)?).map_err(|error| undecodable(column, error))
 }
 
 /// Versions are far below `i64::MAX`: the registry counts them up one by one.
-fn signed(number: u64) -> i64 {
+pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn undecodable(column: &str, source: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
+pub(super) fn undecodable(column: &str, source: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
     sqlx::Error::ColumnDecode { index: column.to_owned(), source: Box::new(source) }
 }

@@ -9,13 +9,15 @@ use crate::registry::tests::{DIGITS, Registry, digits_again};
 use crate::tenants::{Activity, Caller, Tenants};
 use aidos_protocol::api::deployments::{DeploymentCounts, Progress};
 use aidos_protocol::api::models::{CreateModel, CreateVersion};
+use aidos_protocol::inventory::Inventory;
+use aidos_protocol::rollout::Constraints;
 use aidos_protocol::selector::Selector;
-use aidos_protocol::twin::{Edit, ModelState, ModelStatus};
+use aidos_protocol::twin::{Edit, HealthReport, ModelState, ModelStatus};
 use aidos_protocol::{DeviceId, ModelName, TenantId};
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::broadcast;
@@ -37,22 +39,24 @@ both_stores!(
 );
 
 #[derive(Default, Clone)]
-struct Twin {
-    name: String,
-    online: bool,
-    wanted: Wanted,
-    reported: BTreeMap<ModelName, ModelStatus>,
+pub(super) struct Twin {
+    pub(super) name: String,
+    pub(super) online: bool,
+    pub(super) wanted: Wanted,
+    pub(super) reported: BTreeMap<ModelName, ModelStatus>,
+    pub(super) health: BTreeMap<ModelName, HealthReport>,
+    pub(super) inventory: Option<Inventory>,
     /// Why it takes no model.
     full: Option<String>,
 }
 
-struct Memory {
-    twins: Mutex<BTreeMap<(TenantId, DeviceId), Twin>>,
+pub(super) struct Memory {
+    pub(super) twins: Mutex<BTreeMap<(TenantId, DeviceId), Twin>>,
     changes: broadcast::Sender<Change>,
 }
 
 impl Memory {
-    fn add(&self, tenant: TenantId, name: &str, labels: &[(&str, &str)]) -> DeviceId {
+    pub(super) fn add(&self, tenant: TenantId, name: &str, labels: &[(&str, &str)]) -> DeviceId {
         let mut twins = self.twins.lock().unwrap();
         let id = DeviceId::new(twins.len() as u64);
         let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
@@ -61,11 +65,11 @@ impl Memory {
         let _ = self.changes.send(Change::Report(tenant, id));
         id
     }
-    fn change(&self, tenant: TenantId, device: DeviceId, change: impl FnOnce(&mut Twin)) {
+    pub(super) fn change(&self, tenant: TenantId, device: DeviceId, change: impl FnOnce(&mut Twin)) {
         change(self.twins.lock().unwrap().get_mut(&(tenant, device)).unwrap());
     }
     /// The device does what it is told, as a real one reports it.
-    fn obey(&self, tenant: TenantId, device: DeviceId) {
+    pub(super) fn obey(&self, tenant: TenantId, device: DeviceId) {
         self.change(tenant, device, |twin| {
             let ready = |(name, desired): (&ModelName, &aidos_protocol::twin::DesiredModel)| {
                 let status = ModelStatus {
@@ -81,13 +85,13 @@ impl Memory {
         });
         let _ = self.changes.send(Change::Report(tenant, device));
     }
-    fn versions(&self, tenant: TenantId, device: DeviceId) -> Vec<(String, u64)> {
+    pub(super) fn versions(&self, tenant: TenantId, device: DeviceId) -> Vec<(String, u64)> {
         let twins = self.twins.lock().unwrap();
         twins[&(tenant, device)].wanted.models.iter().map(|(name, model)| (name.to_string(), model.version)).collect()
     }
 }
 
-struct Handle(Arc<Memory>);
+pub(super) struct Handle(Arc<Memory>);
 
 #[async_trait]
 impl Fleet for Handle {
@@ -138,21 +142,32 @@ impl Fleet for Handle {
     async fn reported(&self, tenant: TenantId, device: DeviceId) -> Result<BTreeMap<ModelName, ModelStatus>, FleetError> {
         Ok(self.0.twins.lock().unwrap()[&(tenant, device)].reported.clone())
     }
+    async fn health(&self, tenant: TenantId, device: DeviceId, model: &ModelName) -> Result<Option<HealthReport>, FleetError> {
+        Ok(self.0.twins.lock().unwrap()[&(tenant, device)].health.get(model).cloned())
+    }
+    async fn unfit(&self, tenant: TenantId, device: DeviceId, constraints: &Constraints) -> Result<Option<String>, FleetError> {
+        let twins = self.0.twins.lock().unwrap();
+        Ok(constraints.fits(twins[&(tenant, device)].inventory.as_ref(), None).err())
+    }
+    async fn online(&self, tenant: TenantId) -> Result<BTreeSet<DeviceId>, FleetError> {
+        let twins = self.0.twins.lock().unwrap();
+        Ok(twins.iter().filter(|((of, _), twin)| *of == tenant && twin.online).map(|((_, id), _)| *id).collect())
+    }
     fn changes(&self) -> BoxStream<'static, Change> {
         BroadcastStream::new(self.0.changes.subscribe()).map(|change| change.unwrap_or(Change::Missed)).boxed()
     }
 }
 
-struct World {
-    registry: Registry,
-    fleet: Arc<Memory>,
-    deployments: Deployments,
-    alice: Caller,
+pub(super) struct World {
+    pub(super) registry: Registry,
+    pub(super) fleet: Arc<Memory>,
+    pub(super) deployments: Deployments,
+    pub(super) alice: Caller,
 }
 
 impl World {
     /// Alice's tenant with the model `digits` in two versions.
-    async fn on(db: Db) -> Self {
+    pub(super) async fn on(db: Db) -> Self {
         let registry = Registry::on(db.clone()).await;
         let alice = registry.alice.clone();
         let create = CreateModel {
@@ -165,7 +180,7 @@ impl World {
         registry.models.create(&alice, create).await.unwrap();
         for bytes in [DIGITS.to_vec(), digits_again()] {
             let digest = registry.upload(&alice, &bytes).await;
-            let request = CreateVersion { digest, manifest: None, card: None, source: None };
+            let request = CreateVersion { digest, manifest: None, golden: None, card: None, source: None };
             registry.models.register(&alice, &name, request).await.unwrap();
         }
         let fleet = Arc::new(Memory { twins: Mutex::default(), changes: broadcast::channel(64).0 });
@@ -175,22 +190,22 @@ impl World {
         let deployments = Deployments::new(db, registry.models.clone(), port, activity, events, registry.clock.clone());
         Self { registry, fleet, deployments, alice }
     }
-    async fn deploy(&self, model: &str, selector: &str) -> super::store::Deployment {
+    pub(super) async fn deploy(&self, model: &str, selector: &str) -> super::store::Deployment {
         self.registry.clock.advance(Duration::from_secs(1));
         match self.deployments.create(&self.alice, model, selector).await.unwrap() {
             super::deployments::Made::New(row) | super::deployments::Made::Existing(row) => row,
         }
     }
-    async fn reconcile(&self) {
+    pub(super) async fn reconcile(&self) {
         Reconciler::new(self.deployments.clone()).sweep(self.alice.tenant, false).await.unwrap();
     }
-    async fn check_all(&self) {
+    pub(super) async fn check_all(&self) {
         Reconciler::new(self.deployments.clone()).sweep(self.alice.tenant, true).await.unwrap();
     }
-    fn device(&self, name: &str, labels: &[(&str, &str)]) -> DeviceId {
+    pub(super) fn device(&self, name: &str, labels: &[(&str, &str)]) -> DeviceId {
         self.fleet.add(self.alice.tenant, name, labels)
     }
-    fn versions(&self, device: DeviceId) -> Vec<u64> {
+    pub(super) fn versions(&self, device: DeviceId) -> Vec<u64> {
         self.fleet.versions(self.alice.tenant, device).into_iter().map(|(_, version)| version).collect()
     }
 }

@@ -11,6 +11,7 @@ pub mod models;
 pub mod page;
 pub mod problem;
 pub mod releases;
+pub mod rollouts;
 pub mod telemetry;
 pub mod tenants;
 pub mod tokens;

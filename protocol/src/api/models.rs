@@ -78,6 +78,9 @@ pub struct CreateVersion {
     /// How people feed it and read its answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<Manifest>,
+    /// Golden cases: an artifact that this tenant has uploaded, in the form of [`crate::golden::Golden`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub golden: Option<Digest>,
     /// Markdown about this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub card: Option<String>,
@@ -102,6 +105,9 @@ pub struct ModelVersionView {
     /// How people feed it and read its answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<Manifest>,
+    /// The golden cases that a device tests it with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub golden: Option<Digest>,
     /// Markdown about this version; empty in lists.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub card: String,

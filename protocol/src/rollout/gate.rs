@@ -67,7 +67,8 @@ pub enum Threshold {
 }
 
 /// What a failed gate does to the rollout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Breach {
     /// It ends; with auto-revert, devices go back.
     #[default]
@@ -77,7 +78,8 @@ pub enum Breach {
 }
 
 /// What became of one comparison.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// It holds.
     Holds,

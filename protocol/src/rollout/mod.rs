@@ -6,6 +6,7 @@
 mod constraint;
 mod gate;
 mod limit;
+mod plan;
 mod policy;
 mod wave;
 mod window;
@@ -13,6 +14,7 @@ mod window;
 pub use constraint::Constraints;
 pub use gate::{Breach, Comparison, Gate, MAX_GATES, Metric, Threshold, Verdict};
 pub use limit::Limit;
+pub use plan::{MAX_DEADLINE_S, MAX_SOAK_S, Plan, PlanError};
 pub use policy::{Experiment, MAX_WATCH_S, PolicyError, UpdatePolicy};
 pub use wave::{MAX_WAVES, Share, Waves};
 pub use window::{MAX_SPANS, MINUTES_OF_WEEK, Window};

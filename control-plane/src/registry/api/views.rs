@@ -64,6 +64,7 @@ pub(super) fn version(row: ModelVersion, aliases: &BTreeMap<String, u64>) -> Mod
         size: row.size,
         facts: row.facts,
         manifest: row.manifest,
+        golden: row.golden_digest,
         card: row.card,
         source: row.source,
         aliases: aliases.iter().filter(|(_, v)| **v == row.version).map(|(alias, _)| alias.clone()).collect(),

@@ -116,7 +116,7 @@ pub(in crate::registry) async fn delete_unreferenced(
 ) -> Result<bool, StoreError> {
     let done = sqlx::query::<Any>(
         "DELETE FROM artifacts WHERE tenant_id = $1 AND digest = $2 AND NOT EXISTS (SELECT 1 FROM model_versions v \
-         WHERE v.tenant_id = $1 AND (v.digest = $2 OR v.manifest_digest = $2)) AND NOT EXISTS (SELECT 1 FROM agent_binaries b \
+         WHERE v.tenant_id = $1 AND (v.digest = $2 OR v.manifest_digest = $2 OR v.golden_digest = $2)) AND NOT EXISTS (SELECT 1 FROM agent_binaries b \
          WHERE b.tenant_id = $1 AND b.digest = $2)",
     )
     .bind(tenant.to_string())

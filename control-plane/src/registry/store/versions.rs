@@ -16,6 +16,8 @@ pub(crate) struct ModelVersion {
     pub(crate) manifest: Option<Manifest>,
     /// The manifest's JSON as an artifact, where it is too long to stand in a device's intent.
     pub(crate) manifest_digest: Option<Digest>,
+    /// The golden cases as an artifact.
+    pub(crate) golden_digest: Option<Digest>,
     /// Markdown; empty in lists.
     pub(crate) card: String,
     pub(crate) source: Option<String>,
@@ -29,6 +31,8 @@ impl FromRow<'_, AnyRow> for ModelVersion {
         let manifest = manifest.map(|text| serde_json::from_str(&text)).transpose();
         let manifest_digest: Option<String> = row.try_get("manifest_digest")?;
         let manifest_digest = manifest_digest.map(|text| text.parse()).transpose();
+        let golden_digest: Option<String> = row.try_get("golden_digest")?;
+        let golden_digest = golden_digest.map(|text| text.parse()).transpose();
         Ok(Self {
             name: parsed(row, "model")?,
             version: unsigned(row, "version")?,
@@ -37,6 +41,7 @@ impl FromRow<'_, AnyRow> for ModelVersion {
             facts: json(row, "facts")?,
             manifest: manifest.map_err(|error| undecodable("manifest", error))?,
             manifest_digest: manifest_digest.map_err(|error| undecodable("manifest_digest", error))?,
+            golden_digest: golden_digest.map_err(|error| undecodable("golden_digest", error))?,
             card: row.try_get("card")?,
             source: row.try_get("source")?,
             created: Micros(row.try_get("created_us")?),
@@ -45,14 +50,15 @@ impl FromRow<'_, AnyRow> for ModelVersion {
     }
 }
 
-const COLUMNS: &str = "model, version, digest, size, facts, manifest, manifest_digest, card, source, created_us, created_by";
+const COLUMNS: &str =
+    "model, version, digest, size, facts, manifest, manifest_digest, golden_digest, card, source, created_us, created_by";
 const IN_LISTS: &str =
-    "model, version, digest, size, facts, manifest, manifest_digest, '' AS card, source, created_us, created_by";
+    "model, version, digest, size, facts, manifest, manifest_digest, golden_digest, '' AS card, source, created_us, created_by";
 
 pub(in crate::registry) async fn insert(tx: &mut AnyConnection, tenant: TenantId, row: &ModelVersion) -> Result<(), StoreError> {
     sqlx::query::<Any>(
-        "INSERT INTO model_versions (tenant_id, model, version, digest, size, facts, manifest, manifest_digest, card, source, \
-         created_us, created_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+        "INSERT INTO model_versions (tenant_id, model, version, digest, size, facts, manifest, manifest_digest, golden_digest, card, \
+         source, created_us, created_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
     )
     .bind(tenant.to_string())
     .bind(row.name.as_str())
@@ -62,6 +68,7 @@ pub(in crate::registry) async fn insert(tx: &mut AnyConnection, tenant: TenantId
     .bind(text(&row.facts))
     .bind(row.manifest.as_ref().map(text))
     .bind(row.manifest_digest.map(|digest| digest.to_string()))
+    .bind(row.golden_digest.map(|digest| digest.to_string()))
     .bind(&row.card)
     .bind(&row.source)
     .bind(row.created.0)
@@ -132,7 +139,8 @@ pub(in crate::registry) async fn digests(
 ) -> Result<Vec<Digest>, StoreError> {
     let rows = sqlx::query::<Any>(
         "SELECT digest FROM model_versions WHERE tenant_id = $1 AND model = $2 UNION SELECT manifest_digest AS digest \
-         FROM model_versions WHERE tenant_id = $1 AND model = $2 AND manifest_digest IS NOT NULL",
+         FROM model_versions WHERE tenant_id = $1 AND model = $2 AND manifest_digest IS NOT NULL UNION \
+         SELECT golden_digest AS digest FROM model_versions WHERE tenant_id = $1 AND model = $2 AND golden_digest IS NOT NULL",
     )
     .bind(tenant.to_string())
     .bind(name.as_str())

@@ -26,7 +26,7 @@ fn name() -> ModelName {
     "digits".parse().unwrap()
 }
 fn request(digest: Digest) -> CreateVersion {
-    CreateVersion { digest, manifest: None, card: None, source: Some("test".into()) }
+    CreateVersion { digest, manifest: None, golden: None, card: None, source: Some("test".into()) }
 }
 async fn with_model(db: Db) -> Registry {
     let registry = Registry::on(db).await;

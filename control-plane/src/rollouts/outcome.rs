@@ -1,0 +1,101 @@
+//! What a device's reports say about its part in a rollout. Pure. Success is only the signed health report of the running new
+//! version, in this rollout: that a file was fetched or a model loaded never is.
+
+use super::machine::Standing;
+use aidos_protocol::DeploymentId;
+use aidos_protocol::api::deployments::Progress;
+use aidos_protocol::api::rollouts::Outcome;
+use aidos_protocol::twin::{DesiredModel, Health, HealthReport, ModelState, ModelStatus};
+
+/// The report, if it speaks of what the device was told by `rollout`.
+pub(super) fn of(rollout: DeploymentId, told: &DesiredModel, health: Option<HealthReport>) -> Option<HealthReport> {
+    health.filter(|report| report.version == told.version && report.digest == told.digest && report.deployment == Some(rollout))
+}
+
+/// What follows for a device that was told something (`trial`: the experiment only), with its report [`of`] the rollout. `None`:
+/// nothing yet.
+pub(super) fn judge(
+    trial: bool,
+    standing: &Standing,
+    status: Option<&ModelStatus>,
+    ours: Option<&HealthReport>,
+) -> Option<(Outcome, String)> {
+    let in_trial = status.is_some_and(|status| status.state == ModelState::Trial);
+    Some(match ours.map(|report| (report.health, report)) {
+        Some((Health::Unhealthy, report)) => (Outcome::Failed, reason(&report.reason)),
+        // A report from the experiment does not vouch for the version answering alone.
+        Some((Health::Healthy, _)) if !trial && !in_trial => (Outcome::Succeeded, String::new()),
+        Some((Health::Watching, _)) if trial && in_trial => (Outcome::Trying, String::new()),
+        Some((Health::Watching, _)) if !trial && !in_trial => (Outcome::Running, String::new()),
+        _ if standing.progress == Progress::Failed => (Outcome::Failed, reason(standing.error.as_deref().unwrap_or_default())),
+        _ => return None,
+    })
+}
+
+fn reason(text: &str) -> String {
+    if text.is_empty() { "the device gives no reason".into() } else { text.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rollouts::machine;
+    use aidos_protocol::artifact::Digest;
+    use aidos_protocol::{DeviceId, TenantId, time::Micros, twin::Measures};
+
+    fn report(health: Health) -> HealthReport {
+        HealthReport {
+            tenant: TenantId::new(1),
+            device: DeviceId::new(1),
+            model: "m".parse().unwrap(),
+            version: 2,
+            digest: Digest::of(b"2"),
+            deployment: Some(DeploymentId::new(9)),
+            boot_id: 1,
+            health,
+            reason: if health == Health::Unhealthy { "it answers nonsense".into() } else { String::new() },
+            self_test: None,
+            candidate: Measures::default(),
+            baseline: None,
+            at_us: Micros(0),
+        }
+    }
+
+    fn judged(trial: bool, state: ModelState, health: Option<&HealthReport>) -> Option<(Outcome, String)> {
+        let told = DesiredModel::new(2, Digest::of(b"2"), 1);
+        let status = ModelStatus {
+            desired_version: Some(2),
+            active_version: Some(2),
+            state,
+            digest: Some(told.digest),
+            ..ModelStatus::default()
+        };
+        let standing = machine::standing(&told, Some(&status));
+        judge(trial, &standing, Some(&status), of(DeploymentId::new(9), &told, health.cloned()).as_ref())
+    }
+
+    #[test]
+    fn only_a_signed_report_of_this_rollout_and_file_is_success() {
+        // The device says that it is ready, and nothing vouches for it.
+        assert_eq!(judged(false, ModelState::Ready, None), None);
+        assert_eq!(judged(false, ModelState::Ready, Some(&report(Health::Healthy))), Some((Outcome::Succeeded, String::new())));
+        let other = HealthReport { deployment: Some(DeploymentId::new(8)), ..report(Health::Healthy) };
+        assert_eq!(judged(false, ModelState::Ready, Some(&other)), None);
+        let other = HealthReport { digest: Digest::of(b"1"), ..report(Health::Healthy) };
+        assert_eq!(judged(false, ModelState::Ready, Some(&other)), None);
+    }
+
+    #[test]
+    fn an_experiment_vouches_for_the_experiment_only() {
+        assert_eq!(judged(true, ModelState::Trial, Some(&report(Health::Watching))).unwrap().0, Outcome::Trying);
+        assert_eq!(judged(false, ModelState::Trial, Some(&report(Health::Watching))), None);
+        assert_eq!(judged(false, ModelState::Watching, Some(&report(Health::Watching))).unwrap().0, Outcome::Running);
+    }
+
+    #[test]
+    fn failure_is_believed_without_a_signature() {
+        assert_eq!(judged(false, ModelState::Failed, None).unwrap().0, Outcome::Failed);
+        let unhealthy = judged(false, ModelState::RolledBack, Some(&report(Health::Unhealthy))).unwrap();
+        assert_eq!(unhealthy, (Outcome::Failed, "it answers nonsense".into()));
+    }
+}

@@ -1,0 +1,356 @@
+//! `/rollouts`. This file and `api` are the only ones of the room that know HTTP.
+
+use super::Deployments;
+use super::api::{ApiState, PLANNED};
+use super::course::{Command, Tally};
+use super::deployments::Made;
+use super::rollout::{Forecast, Whole};
+use super::store::State as Stored;
+use crate::platform::http::{ApiError, Created, Json, PageQuery, Path, Query};
+use crate::tenants::{ActivityQuery, Operator, Tenants, Viewer};
+use aidos_protocol::api::Page;
+use aidos_protocol::api::activity::ActivityView;
+use aidos_protocol::api::deployments::{DeploymentCounts, PlannedDevice};
+use aidos_protocol::api::rollouts::{
+    AbortRollout, Because, CreateRollout, ForecastWave, GateView, Outcome, PromoteRollout, RolloutDeviceView, RolloutForecast,
+    RolloutPhase, RolloutStage, RolloutView, UndoRollout, WaveView,
+};
+use aidos_protocol::rollout::Plan;
+use aidos_protocol::{DeploymentId, EventId, ModelName, time::Micros};
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+/// The endpoints of rollouts.
+pub(super) fn router(deployments: Deployments, tenants: Tenants) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(show))
+        .routes(routes!(devices))
+        .routes(routes!(history))
+        .routes(routes!(pause))
+        .routes(routes!(resume))
+        .routes(routes!(promote))
+        .routes(routes!(abort))
+        .routes(routes!(undo))
+        .with_state(ApiState { deployments, tenants })
+}
+
+/// Which rollouts.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Filter {
+    /// Only of this model.
+    #[param(value_type = Option<String>)]
+    model: Option<ModelName>,
+}
+
+/// List rollouts, newest first
+#[utoipa::path(get, path = "/api/v1/rollouts", operation_id = "listRollouts", tag = "rollouts", params(PageQuery, Filter),
+    responses((status = 200, body = Page<RolloutView>)))]
+async fn list(
+    Viewer(caller): Viewer,
+    State(deployments): State<Deployments>,
+    Query(page): Query<PageQuery>,
+    Query(filter): Query<Filter>,
+) -> Result<Json<Page<RolloutView>>, ApiError> {
+    let before = page.after()?.unwrap_or(Micros(i64::MAX));
+    let limit = u32::try_from(page.limit()? + 1).unwrap_or(u32::MAX);
+    let rows = deployments.list(caller.tenant, filter.model.as_ref(), None, before, limit).await?;
+    let rows = page.page(rows, |row| row.created)?;
+    let mut items = Vec::with_capacity(rows.items.len());
+    for row in rows.items {
+        items.push(seen(&deployments, caller.tenant, deployments.rollout(caller.tenant, row.id).await?).await?);
+    }
+    Ok(Json(Page { items, next_cursor: rows.next_cursor }))
+}
+
+/// How a rollout is made.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct How {
+    /// Make nothing; say whom it would reach, and when.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// Roll out a model version
+///
+/// Answers 200 with the one that holds already when it is the same; 200 with a forecast for a dry run.
+#[utoipa::path(post, path = "/api/v1/rollouts", operation_id = "createRollout", tag = "rollouts", params(How), request_body = CreateRollout,
+    responses((status = 201, body = RolloutView), (status = 200, body = RolloutForecast),
+        (status = 409, description = "One of the same model on the same selector is under way"),
+        (status = 422, description = "The selector, the model reference or the plan cannot be followed")))]
+async fn create(
+    Operator(caller): Operator,
+    State(deployments): State<Deployments>,
+    Query(How { dry_run }): Query<How>,
+    Json(request): Json<CreateRollout>,
+) -> Result<Response, ApiError> {
+    let CreateRollout { model, selector, plan } = request;
+    if dry_run {
+        let forecast = deployments.forecast(caller.tenant, &model, &selector, &plan, PLANNED).await?;
+        return Ok(Json(foretold(forecast, &plan)).into_response());
+    }
+    let made = deployments.roll_out(&caller, &model, &selector, plan, None).await?;
+    let (Made::New(row) | Made::Existing(row)) = &made;
+    let view = seen(&deployments, caller.tenant, deployments.rollout(caller.tenant, row.id).await?).await?;
+    Ok(match made {
+        Made::New(_) => Created(view).into_response(),
+        Made::Existing(_) => Json(view).into_response(),
+    })
+}
+
+/// Show a rollout
+#[utoipa::path(get, path = "/api/v1/rollouts/{id}", operation_id = "getRollout", tag = "rollouts", params(("id" = DeploymentId, Path)),
+    responses((status = 200, body = RolloutView)))]
+async fn show(
+    Viewer(caller): Viewer,
+    State(deployments): State<Deployments>,
+    Path(id): Path<DeploymentId>,
+) -> Result<Json<RolloutView>, ApiError> {
+    Ok(Json(seen(&deployments, caller.tenant, deployments.rollout(caller.tenant, id).await?).await?))
+}
+
+/// Which devices of a rollout.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Which {
+    /// Only of this wave, from 1.
+    wave: Option<u32>,
+    /// Only in this outcome.
+    outcome: Option<Outcome>,
+}
+
+/// List a rollout's devices
+#[utoipa::path(get, path = "/api/v1/rollouts/{id}/devices", operation_id = "listRolloutDevices", tag = "rollouts",
+    params(("id" = DeploymentId, Path), PageQuery, Which), responses((status = 200, body = Page<RolloutDeviceView>)))]
+async fn devices(
+    Viewer(caller): Viewer,
+    State(deployments): State<Deployments>,
+    Path(id): Path<DeploymentId>,
+    Query(page): Query<PageQuery>,
+    Query(which): Query<Which>,
+) -> Result<Json<Page<RolloutDeviceView>>, ApiError> {
+    let after: String = page.after()?.unwrap_or_default();
+    let limit = u32::try_from(page.limit()? + 1).unwrap_or(u32::MAX);
+    let filter = (which.wave.map(|wave| wave.saturating_sub(1) as usize), which.outcome);
+    let rows = deployments.members(caller.tenant, id, filter, &after, limit).await?;
+    let rows = page.page(rows, |row| row.device.to_string())?;
+    let mut items = Vec::with_capacity(rows.items.len());
+    for row in rows.items {
+        let facts = deployments.facts(caller.tenant, row.device).await?;
+        items.push(RolloutDeviceView {
+            device: row.device,
+            online: facts.as_ref().is_some_and(|facts| facts.online),
+            name: facts.map(|facts| facts.name).unwrap_or_default(),
+            wave: number(row.wave),
+            outcome: row.outcome,
+            reason: row.reason,
+            told_at: row.told,
+            updated_at: row.updated,
+        });
+    }
+    Ok(Json(Page { items, next_cursor: rows.next_cursor }))
+}
+
+/// List what was done to a rollout, newest first
+#[utoipa::path(get, path = "/api/v1/rollouts/{id}/history", operation_id = "listRolloutHistory", tag = "rollouts",
+    params(("id" = DeploymentId, Path), PageQuery), responses((status = 200, body = Page<ActivityView>)))]
+async fn history(
+    Viewer(caller): Viewer,
+    State(deployments): State<Deployments>,
+    Path(id): Path<DeploymentId>,
+    Query(page): Query<PageQuery>,
+) -> Result<Json<Page<ActivityView>>, ApiError> {
+    deployments.get(caller.tenant, id).await?;
+    let query = ActivityQuery { target: Some(id.to_string()), ..ActivityQuery::default() };
+    let after: Option<(Micros, EventId)> = page.after()?;
+    let rows = deployments.activity.list(caller.tenant, &query, after, page.limit()? + 1).await?;
+    Ok(Json(page.page(rows, |row| (row.at, row.id))?))
+}
+
+/// Pause a rollout
+///
+/// No further device is told anything; those that were told go on.
+#[utoipa::path(post, path = "/api/v1/rollouts/{id}/pause", operation_id = "pauseRollout", tag = "rollouts",
+    params(("id" = DeploymentId, Path)), request_body = Because,
+    responses((status = 200, body = RolloutView), (status = 409, description = "It is not running")))]
+async fn pause(
+    Operator(caller): Operator,
+    State(deployments): State<Deployments>,
+    Path(id): Path<DeploymentId>,
+    Json(Because { reason }): Json<Because>,
+) -> Result<Json<RolloutView>, ApiError> {
+    let whole = deployments.steer(&caller, id, &Command::Pause { reason: reason.clone() }, &reason).await?;
+    Ok(Json(seen(&deployments, caller.tenant, whole).await?))
+}
+
+/// Resume a paused rollout
+///
+/// What paused it is judged anew, over what is measured from now on.
+#[utoipa::path(post, path = "/api/v1/rollouts/{id}/resume", operation_id = "resumeRollout", tag = "rollouts",
+    params(("id" = DeploymentId, Path)), request_body = Because,
+    responses((status = 200, body = RolloutView), (status = 409, description = "It is not paused")))]
+async fn resume(
+    Operator(caller): Operator,
+    State(deployments): State<Deployments>,
+    Path(id): Path<DeploymentId>,
+    Json(Because { reason }): Json<Because>,
+) -> Result<Json<RolloutView>, ApiError> {
+    let whole = deployments.steer(&caller, id, &Command::Resume, &reason).await?;
+    Ok(Json(seen(&deployments, caller.tenant, whole).await?))
+}
+
+/// Promote a rollout
+///
+/// Approves the next wave, or goes on with the open one in spite of failures and gates; with `all`, to everyone now.
+#[utoipa::path(post, path = "/api/v1/rollouts/{id}/promote", operation_id = "promoteRollout", tag = "rollouts",
+    params(("id" = DeploymentId, Path)), request_body = PromoteRollout,
+    responses((status = 200, body = RolloutView), (status = 409, description = "It is over")))]
+async fn promote(
+    Operator(caller): Operator,
+    State(deployments): State<Deployments>,
+    Path(id): Path<DeploymentId>,
+    Json(PromoteRollout { all, reason }): Json<PromoteRollout>,
+) -> Result<Json<RolloutView>, ApiError> {
+    let whole = deployments.steer(&caller, id, &Command::Promote { all }, &reason).await?;
+    Ok(Json(seen(&deployments, caller.tenant, whole).await?))
+}
+
+/// Abort a rollout
+#[utoipa::path(post, path = "/api/v1/rollouts/{id}/abort", operation_id = "abortRollout", tag = "rollouts",
+    params(("id" = DeploymentId, Path)), request_body = AbortRollout,
+    responses((status = 200, body = RolloutView), (status = 409, description = "It is over")))]
+async fn abort(
+    Operator(caller): Operator,
+    State(deployments): State<Deployments>,
+    Path(id): Path<DeploymentId>,
+    Json(AbortRollout { revert, reason }): Json<AbortRollout>,
+) -> Result<Json<RolloutView>, ApiError> {
+    let command = Command::Abort { revert, reason: reason.clone() };
+    let whole = deployments.steer(&caller, id, &command, &reason).await?;
+    Ok(Json(seen(&deployments, caller.tenant, whole).await?))
+}
+
+/// Undo a rollout
+///
+/// One that is under way is aborted and its devices go back; one that is finished gives way to the version before it, by a new
+/// rollout, which is the answer.
+#[utoipa::path(post, path = "/api/v1/rollouts/{id}/undo", operation_id = "undoRollout", tag = "rollouts",
+    params(("id" = DeploymentId, Path)), request_body = UndoRollout,
+    responses((status = 200, body = RolloutView), (status = 409, description = "There is nothing to go back to")))]
+async fn undo(
+    Operator(caller): Operator,
+    State(deployments): State<Deployments>,
+    Path(id): Path<DeploymentId>,
+    Json(UndoRollout { to, reason }): Json<UndoRollout>,
+) -> Result<Json<RolloutView>, ApiError> {
+    let whole = deployments.undo(&caller, id, to, &reason).await?;
+    Ok(Json(seen(&deployments, caller.tenant, whole).await?))
+}
+
+fn foretold(forecast: Forecast, plan: &Plan) -> RolloutForecast {
+    let Forecast { reach, waves, present, unfit, reasons, members } = forecast;
+    let devices = reach.first.into_iter().map(|(device, current_version)| PlannedDevice {
+        device: device.id,
+        name: device.name,
+        online: device.online,
+        current_version,
+    });
+    let each = u64::from(plan.soak_s.max(plan.watch_s.unwrap_or(0))) + u64::from(plan.experiment_s);
+    RolloutForecast {
+        model: reach.version.name,
+        version: reach.version.version,
+        digest: reach.version.digest,
+        selector: reach.selector,
+        matching: reach.matching,
+        unfit,
+        unfit_reasons: reasons,
+        present,
+        bytes_at_most: members.saturating_sub(present).saturating_mul(reach.version.size),
+        seconds_at_least: each * waves.len() as u64,
+        waves: waves.into_iter().map(|(share, devices)| ForecastWave { share, devices }).collect(),
+        devices: devices.collect(),
+    }
+}
+
+/// As people see it.
+async fn seen(deployments: &Deployments, tenant: aidos_protocol::TenantId, whole: Whole) -> Result<RolloutView, ApiError> {
+    let Whole { deployment, rollout } = whole;
+    let superseded_by = match deployment.state {
+        Stored::Superseded { by } => Some(by),
+        Stored::Active | Stored::Stopped { .. } | Stored::Reverted => None,
+    };
+    let mut view = RolloutView {
+        id: deployment.id,
+        model: deployment.model,
+        version: deployment.version,
+        digest: deployment.digest,
+        selector: deployment.selector,
+        plan: Plan::default(),
+        phase: RolloutPhase::Running,
+        reason: String::new(),
+        wave: 1,
+        stage: RolloutStage::Change,
+        soak_until: None,
+        reverted: deployment.state == Stored::Reverted,
+        waves: Vec::new(),
+        gates: Vec::new(),
+        undoes: None,
+        created_at: deployment.created,
+        created_by: deployment.created_by,
+        updated_at: deployment.ended.unwrap_or(deployment.created),
+        superseded_by,
+    };
+    if let Some(rollout) = rollout {
+        let tallies = deployments.tallies(tenant, &rollout).await?;
+        let shares = rollout.plan.waves.shares().iter();
+        view.waves = shares.zip(tallies).map(|(share, tally)| wave(share.to_string(), tally)).collect();
+        view.soak_until = rollout.course.due(&rollout.plan, deployments.clock.now());
+        view.wave = number(rollout.course.wave);
+        view.gates = rollout.readings.into_iter().map(gate).collect();
+        view.updated_at = rollout.updated;
+        (view.phase, view.reason, view.stage) = (rollout.course.phase, rollout.course.reason, rollout.course.stage);
+        (view.plan, view.undoes) = (rollout.plan, rollout.undoes);
+    } else {
+        let counts = deployments.counts(tenant, view.id).await?;
+        let DeploymentCounts { total, pending, downloading, ready, failed, offline } = counts;
+        let changing = pending + downloading + offline;
+        let of = WaveView { devices: total, changing, succeeded: ready, failed, ..WaveView::default() };
+        view.waves = vec![WaveView { share: "100%".into(), ..of }];
+        view.phase = if changing == 0 { RolloutPhase::Finished } else { RolloutPhase::Running };
+    }
+    match deployment.state {
+        Stored::Superseded { .. } => view.phase = RolloutPhase::Superseded,
+        Stored::Stopped { .. } | Stored::Reverted if view.phase != RolloutPhase::Aborted => {
+            (view.phase, view.reason) = (RolloutPhase::Aborted, "a person stopped it".into());
+        }
+        Stored::Active | Stored::Stopped { .. } | Stored::Reverted => {}
+    }
+    Ok(view)
+}
+
+fn number(wave: usize) -> u32 {
+    u32::try_from(wave + 1).unwrap_or(u32::MAX)
+}
+
+fn wave(share: String, tally: Tally) -> WaveView {
+    WaveView {
+        share,
+        devices: tally.total(),
+        waiting: tally.waiting,
+        changing: tally.changing + tally.entering,
+        trying: tally.trying,
+        running: tally.running,
+        succeeded: tally.succeeded,
+        failed: tally.failed,
+        silent: tally.silent,
+    }
+}
+
+fn gate(reading: super::course::Reading) -> GateView {
+    let super::course::Reading { gate, candidate, baseline, devices, verdict } = reading;
+    GateView { gate: gate.to_string(), candidate, baseline, devices, verdict }
+}

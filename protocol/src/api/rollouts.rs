@@ -1,0 +1,267 @@
+//! Rollouts: a model version that goes out in waves, judged by what the devices measure.
+//!
+//! A rollout has the id of its deployment: `POST /deployments` is a rollout of one wave.
+
+use super::deployments::PlannedDevice;
+use crate::rollout::{Plan, Verdict};
+use crate::{DeploymentId, DeviceId, ModelName, artifact::Digest, selector::Selector, time::Micros};
+use serde::{Deserialize, Serialize};
+
+/// `POST /rollouts`. With `?dry_run=true` nothing is made and the answer is a [`RolloutForecast`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateRollout {
+    /// `name@3`, `name@alias`, or `name` for the latest; it is resolved once, now.
+    pub model: String,
+    /// The devices; those that match later follow.
+    pub selector: String,
+    /// How.
+    #[serde(default)]
+    pub plan: Plan,
+}
+
+/// What a rollout would do now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RolloutForecast {
+    /// The model.
+    pub model: ModelName,
+    /// The version that the reference means now.
+    pub version: u64,
+    /// The file.
+    pub digest: Digest,
+    /// The selector as it was understood.
+    #[schema(value_type = String)]
+    pub selector: Selector,
+    /// Devices that match.
+    pub matching: u64,
+    /// Those of them that do not fit the constraints.
+    pub unfit: u64,
+    /// Why, of the first of those.
+    pub unfit_reasons: Vec<String>,
+    /// Devices that have this file wanted already and fetch nothing.
+    pub present: u64,
+    /// Bytes that the others fetch at most: chunks they have and deltas make it less.
+    pub bytes_at_most: u64,
+    /// Seconds of soaks and experiments: it cannot be done sooner.
+    pub seconds_at_least: u64,
+    /// How many devices each wave adds.
+    pub waves: Vec<ForecastWave>,
+    /// The first devices, in the order in which they get it.
+    pub devices: Vec<PlannedDevice>,
+}
+
+/// A wave that would be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ForecastWave {
+    /// As the plan says it.
+    pub share: String,
+    /// Devices that it adds.
+    pub devices: u64,
+}
+
+/// Where a rollout stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RolloutPhase {
+    /// It goes on by itself.
+    Running,
+    /// It waits for a person.
+    Paused,
+    /// Everyone has it; late joiners get it.
+    Finished,
+    /// It was ended before.
+    Aborted,
+    /// A newer one of the same model on the same selector took its place.
+    Superseded,
+}
+
+impl RolloutPhase {
+    /// Whether nothing happens to it by itself any more.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Finished | Self::Aborted | Self::Superseded)
+    }
+}
+
+/// What the open wave is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RolloutStage {
+    /// The version takes part in an experiment beside the running one.
+    Trial,
+    /// Devices change to it.
+    Change,
+    /// All run it, and are looked at.
+    Soak,
+}
+
+/// A rollout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RolloutView {
+    /// Its id.
+    pub id: DeploymentId,
+    /// The model.
+    pub model: ModelName,
+    /// The version.
+    pub version: u64,
+    /// The file.
+    pub digest: Digest,
+    /// The devices.
+    #[schema(value_type = String)]
+    pub selector: Selector,
+    /// As it was made.
+    pub plan: Plan,
+    /// Where it stands.
+    pub phase: RolloutPhase,
+    /// Why it is paused or was aborted; empty otherwise.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// The open wave, from 1; the last one when it is over.
+    pub wave: u32,
+    /// What that wave is doing.
+    pub stage: RolloutStage,
+    /// When its soak or experiment is over, where that is running.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soak_until: Option<Micros>,
+    /// Whether its devices went, or go, back.
+    #[serde(default)]
+    pub reverted: bool,
+    /// All waves.
+    pub waves: Vec<WaveView>,
+    /// The gates over the open wave; the last judgement when it is over.
+    pub gates: Vec<GateView>,
+    /// The rollout that this one undoes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<DeploymentId>,
+    /// When it was made.
+    pub created_at: Micros,
+    /// Who made it.
+    pub created_by: String,
+    /// When something last happened to it.
+    pub updated_at: Micros,
+    /// The one that holds in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded_by: Option<DeploymentId>,
+}
+
+/// How far a wave's devices are.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct WaveView {
+    /// As the plan says it.
+    pub share: String,
+    /// Devices that it adds: the sum of the others.
+    pub devices: u64,
+    /// Not told yet.
+    pub waiting: u64,
+    /// Told, and not running it yet.
+    pub changing: u64,
+    /// In the experiment.
+    pub trying: u64,
+    /// Running it, and watching it.
+    pub running: u64,
+    /// They vouch for it.
+    pub succeeded: u64,
+    /// They gave it up.
+    pub failed: u64,
+    /// They said nothing by the deadline.
+    pub silent: u64,
+}
+
+/// What a gate says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct GateView {
+    /// As the plan says it.
+    pub gate: String,
+    /// Of the new version, in the metric's unit (latency in microseconds, rates 0 to 1, memory in bytes).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<f64>,
+    /// Of the version before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<f64>,
+    /// Devices that it was measured on.
+    pub devices: u64,
+    /// What follows.
+    pub verdict: Verdict,
+}
+
+/// What has become of a device in a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Not told yet.
+    Waiting,
+    /// Told, and not running it yet.
+    Changing,
+    /// In the experiment.
+    Trying,
+    /// Running it, and watching it.
+    Running,
+    /// It vouches for it, signed.
+    Succeeded,
+    /// It gave it up.
+    Failed,
+    /// It said nothing by the deadline; it may still come back.
+    Silent,
+}
+
+/// One device of a rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RolloutDeviceView {
+    /// The device.
+    pub device: DeviceId,
+    /// Its name.
+    pub name: String,
+    /// Its wave, from 1.
+    pub wave: u32,
+    /// How far it is.
+    pub outcome: Outcome,
+    /// Why it failed; empty otherwise.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// Whether it is connected now.
+    pub online: bool,
+    /// When it was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told_at: Option<Micros>,
+    /// When that last changed.
+    pub updated_at: Micros,
+}
+
+/// `POST /rollouts/{id}/pause` and `/resume`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Because {
+    /// For those who read the history.
+    pub reason: String,
+}
+
+/// `POST /rollouts/{id}/promote`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PromoteRollout {
+    /// Go on to everyone now, without soaks and gates.
+    pub all: bool,
+    /// For those who read the history.
+    pub reason: String,
+}
+
+/// `POST /rollouts/{id}/abort`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AbortRollout {
+    /// Bring the devices back; absent: as the plan says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revert: Option<bool>,
+    /// For those who read the history.
+    pub reason: String,
+}
+
+/// `POST /rollouts/{id}/undo`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct UndoRollout {
+    /// The version to go back to; absent: the one that held before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<u64>,
+    /// For those who read the history.
+    pub reason: String,
+}
