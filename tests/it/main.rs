@@ -12,6 +12,7 @@ mod kills;
 mod main_job;
 mod offline;
 mod real_models;
+mod rollouts;
 mod selfupdate;
 mod snapshots;
 mod stories;

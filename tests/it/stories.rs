@@ -1,5 +1,8 @@
 //! What several stories need: the sample model and its pictures.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -63,4 +66,30 @@ pub(crate) fn goldens() -> PathBuf {
 /// An environment variable that `cargo xtask test` sets.
 pub(crate) fn peer(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run `cargo xtask test`, which starts the peers"))
+}
+
+/// Golden cases of the sample model as a file to push; with `right` false, none of the outputs is what the model gives.
+pub(crate) fn golden(folder: &Path, right: bool) -> PathBuf {
+    let text = std::fs::read(root().join("models/digits/golden.json")).unwrap();
+    let source: Value = serde_json::from_slice(&text).unwrap();
+    let tensors = |list: &Value, turned: bool| -> Vec<Value> {
+        let tensor = |tensor: &Value| {
+            let bytes = BASE64_STANDARD.decode(tensor["base64"].as_str().unwrap()).unwrap();
+            let mut data: Vec<f32> = bytes.chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+            if turned {
+                data.rotate_left(1);
+            }
+            json!({ "name": tensor["name"], "datatype": "FP32", "shape": tensor["shape"], "data": data })
+        };
+        list.as_array().unwrap().iter().map(tensor).collect()
+    };
+    let case = |case: &Value| {
+        let outputs = tensors(&case["outputs"], !right);
+        let response = json!({ "model_name": "digits", "outputs": outputs });
+        json!({ "name": case["name"], "request": { "inputs": tensors(&case["inputs"], false) }, "response": response })
+    };
+    let cases: Vec<Value> = source["cases"].as_array().unwrap().iter().map(case).collect();
+    let path = folder.join(if right { "golden.json" } else { "golden-wrong.json" });
+    std::fs::write(&path, serde_json::to_vec(&json!({ "tolerance": 1e-3, "cases": cases })).unwrap()).unwrap();
+    path
 }

@@ -75,8 +75,9 @@ mod tests {
     #[test]
     fn a_label_takes_whatever_carries_it() {
         let waves: Waves = "canary=yes,50%,100%".parse().unwrap();
-        let canary = DeviceId::new(3);
-        let (assigned, _) = assign(DeploymentId::new(7), &waves, (0..10).map(DeviceId::new), |_, device| device == canary);
+        let devices: Vec<_> = (0..10).map(DeviceId::new).collect();
+        let canary = devices[3];
+        let (assigned, _) = assign(DeploymentId::new(7), &waves, devices, |_, device| device == canary);
         assert_eq!(assigned[0], (canary, 0));
         assert_eq!(sizes(&assigned, 3), [1, 4, 5]);
     }

@@ -43,6 +43,10 @@ mod tests {
     use aidos_protocol::artifact::Digest;
     use aidos_protocol::{DeviceId, TenantId, time::Micros, twin::Measures};
 
+    fn rollout() -> DeploymentId {
+        "dep_00000000000000000000000000000009".parse().unwrap()
+    }
+
     fn report(health: Health) -> HealthReport {
         HealthReport {
             tenant: TenantId::new(1),
@@ -50,7 +54,7 @@ mod tests {
             model: "m".parse().unwrap(),
             version: 2,
             digest: Digest::of(b"2"),
-            deployment: Some(DeploymentId::new(9)),
+            deployment: Some(rollout()),
             boot_id: 1,
             health,
             reason: if health == Health::Unhealthy { "it answers nonsense".into() } else { String::new() },
@@ -71,7 +75,7 @@ mod tests {
             ..ModelStatus::default()
         };
         let standing = machine::standing(&told, Some(&status));
-        judge(trial, &standing, Some(&status), of(DeploymentId::new(9), &told, health.cloned()).as_ref())
+        judge(trial, &standing, Some(&status), of(rollout(), &told, health.cloned()).as_ref())
     }
 
     #[test]

@@ -190,10 +190,12 @@ async fn pause_resume_and_abort_are_written_down_with_their_actor(db: Db) {
     let world = World::on(db).await;
     let lab = world.lab(4).await;
     let rollout = world.roll_out("digits@2", "site=lab", waves("50%,100%")).await;
+    world.registry.clock.advance(Duration::from_secs(1));
     world.steer(rollout.id, Command::Pause { reason: "lunch".into() }).await.unwrap();
     world.turn(rollout.id, Health::Healthy, &lab).await;
     assert_eq!((world.phase(rollout.id).await, world.count(&lab, 2)), (Phase::Paused, 0));
     assert!(matches!(world.steer(rollout.id, Command::Pause { reason: String::new() }).await, Err(DeploymentError::Conflict(_))));
+    world.registry.clock.advance(Duration::from_secs(1));
     world.steer(rollout.id, Command::Resume).await.unwrap();
     world.turn(rollout.id, Health::Watching, &[]).await;
     assert_eq!(world.count(&lab, 2), 2);

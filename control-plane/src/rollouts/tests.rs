@@ -52,7 +52,7 @@ pub(super) struct Twin {
 
 pub(super) struct Memory {
     pub(super) twins: Mutex<BTreeMap<(TenantId, DeviceId), Twin>>,
-    changes: broadcast::Sender<Change>,
+    pub(super) changes: broadcast::Sender<Change>,
 }
 
 impl Memory {

@@ -1,0 +1,209 @@
+//! A version goes out in waves to real agents, judged by what they sign; a bad one is stopped in its first wave and goes back.
+
+use crate::stories::{digit, golden, predicts_seven, sample_model, variant};
+use aidos_tests::{Agent, Fleet, eventually};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::Output;
+use std::time::Duration;
+
+/// A lab of agents that run digits@1, and digits@2 in the registry with golden cases that are right or wrong.
+async fn lab(devices: usize, right: bool) -> (Fleet, Vec<Agent>) {
+    let fleet = Fleet::start().await;
+    let mut agents = Vec::new();
+    for number in 0..devices {
+        agents.push(fleet.agent(&format!("edge-{number}"), &json!({ "site": "lab" })).await);
+    }
+    fleet.push("digits", &sample_model()).await;
+    fleet.deploy("digits@1", "site=lab").await;
+    push(&fleet, 2, right);
+    (fleet, agents)
+}
+
+/// Registers the next version.
+fn push(fleet: &Fleet, number: u32, right: bool) {
+    let folder = fleet.folder().to_owned();
+    let (file, golden) = (variant(&folder, number, 0), golden(&folder, right));
+    let out = aidos(fleet, &["model", "push", &text(&file), "--name", "digits", "--golden", &text(&golden)]);
+    assert!(out.status.success(), "{}", said(&out));
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn said(output: &Output) -> String {
+    format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn aidos(fleet: &Fleet, arguments: &[&str]) -> Output {
+    fleet.cli(arguments)
+}
+
+/// Makes a rollout of digits to the lab, and gives its id.
+fn create(fleet: &Fleet, model: &str, flags: &[&str]) -> String {
+    let arguments = [&["rollout", "create", model, "--to", "site=lab", "-o", "json"], flags].concat();
+    let out = aidos(fleet, &arguments);
+    assert!(out.status.success(), "{}", said(&out));
+    let made: Value = serde_json::from_slice(&out.stdout).unwrap();
+    made["id"].as_str().unwrap().to_owned()
+}
+
+async fn until(fleet: &Fleet, id: &str, what: &str, check: impl Fn(&Value) -> bool) -> Value {
+    let what = format!("rollout: {what}");
+    eventually(&what, async || Some(fleet.api.get(&format!("rollouts/{id}")).await).filter(|rollout| check(rollout))).await
+}
+
+/// The versions that the agents answer with, by their own word.
+async fn versions(fleet: &Fleet) -> Vec<u64> {
+    let devices = fleet.api.get("devices").await;
+    let mut versions = Vec::new();
+    for device in devices["items"].as_array().unwrap() {
+        let shown = fleet.api.get(&format!("devices/{}", device["id"].as_str().unwrap())).await;
+        versions.push(shown["models"][0]["active_version"].as_u64().unwrap_or(0));
+    }
+    versions
+}
+
+async fn all_run(fleet: &Fleet, version: u64) {
+    eventually(&format!("all agents run version {version}"), async || {
+        versions(fleet).await.iter().all(|is| *is == version).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_version_reaches_everyone_wave_by_wave() {
+    let (fleet, agents) = lab(4, true).await;
+    let planned = aidos(&fleet, &["rollout", "plan", "digits@2", "--to", "site=lab", "--waves", "1,50%,100%", "--soak", "1s"]);
+    assert!(planned.status.success() && said(&planned).contains("4 match"), "{}", said(&planned));
+    let flags = ["--waves", "1,50%,100%", "--soak", "1s", "--gate", "self_test=pass", "--wait", "--timeout", "90s"];
+    let out = aidos(&fleet, &[&["rollout", "create", "digits@2", "--to", "site=lab"], flags.as_slice()].concat());
+    assert!(out.status.success(), "{}", said(&out));
+    assert!(said(&out).contains("4 of 4 devices done"), "{}", said(&out));
+    all_run(&fleet, 2).await;
+    predicts_seven(&agents[0].predict("digits", &digit(7)));
+    let rollouts = fleet.api.get("rollouts").await;
+    let id = rollouts["items"][0]["id"].as_str().unwrap();
+    let status = said(&aidos(&fleet, &["rollout", "status", id]));
+    assert!(status.contains("wave 3  ██") && status.contains("self_test=pass"), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_version_is_stopped_by_its_first_device_and_all_answer_with_the_old_one() {
+    let (fleet, agents) = lab(3, false).await;
+    let flags = ["--waves", "1,100%", "--gate", "self_test=pass", "--auto-revert", "--wait", "--timeout", "90s"];
+    let out = aidos(&fleet, &[&["rollout", "create", "digits@2", "--to", "site=lab"], flags.as_slice()].concat());
+    assert_eq!(out.status.code(), Some(3), "{}", said(&out));
+    let rollout = fleet.api.get("rollouts").await["items"][0].clone();
+    assert_eq!((&rollout["phase"], &rollout["reverted"]), (&json!("aborted"), &json!(true)), "{rollout}");
+    assert_eq!((&rollout["waves"][0]["failed"], &rollout["waves"][1]["waiting"]), (&json!(1), &json!(2)), "{rollout}");
+    let id = rollout["id"].as_str().unwrap();
+    let history = fleet.api.get(&format!("rollouts/{id}/history")).await;
+    let last = &history["items"][0];
+    assert_eq!((&last["action"], &last["actor"]), (&json!("rollout.abort"), &json!("system")), "{history}");
+    all_run(&fleet, 1).await;
+    for agent in &agents {
+        predicts_seven(&agent.predict("digits", &digit(7)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_approve_pause_abort_and_undo() {
+    let (fleet, _agents) = lab(2, true).await;
+    let id = create(&fleet, "digits@2", &["--waves", "1,100%", "--approve"]);
+    let waits = until(&fleet, &id, "the second wave waits", |rollout| rollout["phase"] == "paused").await;
+    assert!(waits["reason"].as_str().unwrap().contains("waits for approval"), "{waits}");
+    let mut running = versions(&fleet).await;
+    running.sort_unstable();
+    assert_eq!(running, [1, 2]);
+    let resumed = aidos(&fleet, &["rollout", "resume", &id]);
+    assert!(said(&resumed).contains("`promote` approves it"), "{}", said(&resumed));
+    assert!(aidos(&fleet, &["rollout", "promote", &id, "--reason", "looks fine"]).status.success());
+    until(&fleet, &id, "it is finished", |rollout| rollout["phase"] == "finished").await;
+    all_run(&fleet, 2).await;
+
+    let undo = aidos(&fleet, &["rollout", "undo", &id, "--reason", "too slow", "-o", "json"]);
+    assert!(undo.status.success(), "{}", said(&undo));
+    let undo: Value = serde_json::from_slice(&undo.stdout).unwrap();
+    assert_eq!((&undo["version"], &undo["undoes"]), (&json!(1), &json!(id)));
+    let undo = undo["id"].as_str().unwrap();
+    until(&fleet, undo, "the undo is finished", |rollout| rollout["phase"] == "finished").await;
+    all_run(&fleet, 1).await;
+    let redo = aidos(&fleet, &["rollout", "undo", undo, "-o", "json"]);
+    assert_eq!(serde_json::from_slice::<Value>(&redo.stdout).unwrap()["version"], 2, "{}", said(&redo));
+    all_run(&fleet, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_was_away_follows_when_it_comes_back() {
+    let (fleet, mut agents) = lab(2, true).await;
+    agents[1].process().kill();
+    fleet.device("edge-1", "offline").await;
+    let id = create(&fleet, "digits@2", &["--waves", "50%,100%", "--deadline", "3s"]);
+    let over = until(&fleet, &id, "it is over", |rollout| rollout["phase"] != "running").await;
+    // If the one that is away was the whole first wave, a person is asked.
+    if over["phase"] == "paused" {
+        assert!(aidos(&fleet, &["rollout", "promote", &id]).status.success());
+    }
+    let over = until(&fleet, &id, "it is finished", |rollout| rollout["phase"] == "finished").await;
+    let silent: u64 = over["waves"].as_array().unwrap().iter().map(|wave| wave["silent"].as_u64().unwrap()).sum();
+    assert_eq!(silent, 1, "{over}");
+    agents[1].start().await;
+    until(&fleet, &id, "it has followed", |rollout| {
+        rollout["waves"].as_array().unwrap().iter().all(|wave| wave["silent"] == 0 && wave["succeeded"] == wave["devices"])
+    })
+    .await;
+    all_run(&fleet, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shadow_compares_before_the_version_answers() {
+    let (fleet, agents) = lab(1, true).await;
+    let id = create(&fleet, "digits@2", &["--shadow", "100", "--experiment-for", "3s"]);
+    until(&fleet, &id, "it is in its experiment", |rollout| rollout["waves"][0]["trying"] == 1).await;
+    assert_eq!(versions(&fleet).await, [1], "the old version answers");
+    predicts_seven(&agents[0].predict("digits", &digit(7)));
+    until(&fleet, &id, "it is finished", |rollout| rollout["phase"] == "finished").await;
+    all_run(&fleet, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_plane_that_was_killed_goes_on_where_it_was() {
+    let (mut fleet, _agents) = lab(3, true).await;
+    let id = create(&fleet, "digits@2", &["--waves", "1,100%", "--soak", "2s"]);
+    until(&fleet, &id, "the first device runs it", |rollout| rollout["stage"] == "soak").await;
+    fleet.control_plane().kill();
+    fleet.start_control_plane().await;
+    until(&fleet, &id, "it is finished", |rollout| rollout["phase"] == "finished").await;
+    all_run(&fleet, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_followed_says_where_and_why() {
+    let fleet = Fleet::start().await;
+    fleet.push("digits", &sample_model()).await;
+    for (flags, says) in [
+        (["--waves", "1%,10%"], "append `,100%`"),
+        (["--gate", "error_rate <"], "^"),
+        (["--window", "Mon-Fri"], "^"),
+        (["--gate", "self_test=pass"], "--golden"),
+    ] {
+        let out = aidos(&fleet, &[&["rollout", "create", "digits@1", "--to", "site=lab"], flags.as_slice()].concat());
+        assert!(!out.status.success() && said(&out).contains(says), "{flags:?}: {}", said(&out));
+    }
+    // Two at once on the same devices.
+    create(&fleet, "digits@1", &["--waves", "1,100%", "--approve", "--deadline", "1h"]);
+    tokio::time::timeout(
+        Duration::from_secs(30),
+        until(&fleet, &first(&fleet).await, "nobody is there", |rollout| {
+            rollout["phase"] == "paused" || rollout["phase"] == "finished"
+        }),
+    )
+    .await
+    .expect("a rollout to nobody goes on");
+}
+
+async fn first(fleet: &Fleet) -> String {
+    fleet.api.get("rollouts").await["items"][0]["id"].as_str().unwrap().to_owned()
+}
