@@ -60,7 +60,7 @@ async fn versions(fleet: &Fleet) -> Vec<u64> {
     let mut versions = Vec::new();
     for device in devices["items"].as_array().unwrap() {
         let shown = fleet.api.get(&format!("devices/{}", device["id"].as_str().unwrap())).await;
-        versions.push(shown["models"][0]["active_version"].as_u64().unwrap_or(0));
+        versions.push(shown["models"]["digits"]["active_version"].as_u64().unwrap_or(0));
     }
     versions
 }

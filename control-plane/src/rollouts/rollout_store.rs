@@ -10,7 +10,7 @@ use aidos_protocol::twin::{DesiredModel, HealthReport};
 use aidos_protocol::{DeploymentId, DeviceId, TenantId, time::Micros};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, FromRow, QueryBuilder, Row as _, any::AnyRow};
+use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, FromRow, Row as _, any::AnyRow};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Rows of one statement: SQLite and Postgres both take so many parameters.
@@ -108,18 +108,18 @@ pub(super) async fn add_members(
     now: Micros,
 ) -> Result<(), StoreError> {
     for some in members.chunks(ROWS) {
-        let mut sql: QueryBuilder<Any> =
-            QueryBuilder::new("INSERT INTO rollout_devices (tenant_id, rollout_id, device_id, wave, outcome, updated_us) ");
-        sql.push_values(some, |mut row, (device, wave)| {
-            row.push_bind(tenant.to_string());
-            row.push_bind(rollout.to_string());
-            row.push_bind(device.to_string());
-            row.push_bind(i64::try_from(*wave).unwrap_or(i64::MAX));
-            row.push_bind("waiting");
-            row.push_bind(now.0);
-        });
-        sql.push(" ON CONFLICT (tenant_id, rollout_id, device_id) DO NOTHING");
-        sql.build().execute(&mut *tx).await?;
+        let rows: Vec<String> =
+            (0..some.len()).map(|row| format!("($1, $2, ${}, ${}, 'waiting', $3)", 4 + 2 * row, 5 + 2 * row)).collect();
+        let sql = format!(
+            "INSERT INTO rollout_devices (tenant_id, rollout_id, device_id, wave, outcome, updated_us) VALUES {} \
+             ON CONFLICT (tenant_id, rollout_id, device_id) DO NOTHING",
+            rows.join(", ")
+        );
+        let mut query = sqlx::query::<Any>(AssertSqlSafe(sql)).bind(tenant.to_string()).bind(rollout.to_string()).bind(now.0);
+        for (device, wave) in some {
+            query = query.bind(device.to_string()).bind(i64::try_from(*wave).unwrap_or(i64::MAX));
+        }
+        query.execute(&mut *tx).await?;
     }
     Ok(())
 }
@@ -251,17 +251,19 @@ pub(super) async fn admit(
     now: Micros,
 ) -> Result<(), StoreError> {
     for some in devices.chunks(ROWS) {
-        let mut sql: QueryBuilder<Any> = QueryBuilder::new("UPDATE rollout_devices SET outcome = 'changing', trial = ");
-        sql.push_bind(i64::from(trial)).push(", told_us = ").push_bind(now.0).push(", updated_us = ").push_bind(now.0);
+        let places: Vec<String> = (0..some.len()).map(|place| format!("${}", 5 + place)).collect();
         // What it reported of the experiment is not of the version answering alone.
-        sql.push(", report = NULL, reason = '' WHERE tenant_id = ").push_bind(tenant.to_string());
-        sql.push(" AND rollout_id = ").push_bind(rollout.to_string()).push(" AND device_id IN (");
-        let mut ids = sql.separated(", ");
+        let sql = format!(
+            "UPDATE rollout_devices SET outcome = 'changing', trial = $3, told_us = $4, updated_us = $4, report = NULL, \
+             reason = '' WHERE tenant_id = $1 AND rollout_id = $2 AND device_id IN ({})",
+            places.join(", ")
+        );
+        let mut query = sqlx::query::<Any>(AssertSqlSafe(sql)).bind(tenant.to_string()).bind(rollout.to_string());
+        query = query.bind(i64::from(trial)).bind(now.0);
         for device in some {
-            ids.push_bind(device.to_string());
+            query = query.bind(device.to_string());
         }
-        sql.push(")");
-        sql.build().execute(&mut *tx).await?;
+        query.execute(&mut *tx).await?;
     }
     Ok(())
 }
