@@ -93,6 +93,16 @@ fn operations() -> Vec<(&'static str, Role, Option<Value>)> {
         ("POST /api/v1/deployments", Operator, Some(json!({ "model": "digits@1", "selector": "site=lab" }))),
         ("GET /api/v1/deployments/{id}", Viewer, None),
         ("GET /api/v1/deployments/{id}/devices", Viewer, None),
+        ("GET /api/v1/rollouts", Viewer, None),
+        ("POST /api/v1/rollouts", Operator, Some(json!({ "model": "digits@1", "selector": "site=lab" }))),
+        ("GET /api/v1/rollouts/{id}", Viewer, None),
+        ("GET /api/v1/rollouts/{id}/devices", Viewer, None),
+        ("GET /api/v1/rollouts/{id}/history", Viewer, None),
+        ("POST /api/v1/rollouts/{id}/pause", Operator, Some(json!({}))),
+        ("POST /api/v1/rollouts/{id}/resume", Operator, Some(json!({}))),
+        ("POST /api/v1/rollouts/{id}/promote", Operator, Some(json!({}))),
+        ("POST /api/v1/rollouts/{id}/abort", Operator, Some(json!({}))),
+        ("POST /api/v1/rollouts/{id}/undo", Operator, Some(json!({}))),
         ("DELETE /api/v1/deployments/{id}", Operator, None),
     ]
 }
@@ -209,7 +219,7 @@ async fn another_tenants_owner_finds_nothing_and_changes_nothing() {
             assert_eq!(plane.send(&method, &path, &plane.owner, None).await.0, 200, "{operation}");
         }
     }
-    for list in ["devices", "models", "deployments", "tokens", "agent-releases", "agent-settings"] {
+    for list in ["devices", "models", "deployments", "rollouts", "tokens", "agent-releases", "agent-settings"] {
         let (_, listed) = plane.send("GET", &format!("/api/v1/{list}"), &stranger, None).await;
         assert_eq!(listed["items"].as_array().unwrap().len(), 0, "{list}");
     }
