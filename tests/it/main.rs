@@ -13,6 +13,7 @@ mod main_job;
 mod offline;
 mod real_models;
 mod selfupdate;
+mod sim;
 mod snapshots;
 mod stories;
 mod tenants;
