@@ -8,7 +8,7 @@ use super::{Download, Ledger, LedgerError};
 use aidos_protocol::artifact::{Digest, Digester, MAX_ARTIFACT_BYTES};
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -94,6 +94,17 @@ pub enum ChunkError {
     /// The ledger failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+}
+
+impl ChunkError {
+    /// Whether it goes on once somebody has made room, and not before.
+    pub fn is_for_want_of_room(&self) -> bool {
+        match self {
+            Self::NoSpace { .. } | Self::StoreFull { .. } | Self::Ledger(LedgerError::Full { .. }) => true,
+            Self::Io { source, .. } => matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded),
+            _ => false,
+        }
+    }
 }
 
 pub(super) fn io(path: &Path) -> impl Fn(std::io::Error) -> ChunkError + '_ {
