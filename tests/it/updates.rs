@@ -119,9 +119,9 @@ async fn a_version_that_fails_its_golden_cases_never_answers_and_one_that_passes
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_ends_the_process_is_given_up_after_three_starts_and_the_old_one_answers() {
     let (fleet, mut agent, id) = device("").await;
-    // A device with little memory: the version that wants a gigabyte ends the process that gives it room.
+    // A device with too little memory for an answer of a gigabyte and its copy.
     agent.process().terminate(Duration::from_secs(20));
-    agent.memory = Some(600 << 20);
+    agent.memory = Some(1_500 << 20);
     agent.start().await;
     fleet.push("made", &made(fleet.folder(), 2, Does::TakesMemory)).await;
     want(&fleet, 2, &json!({})).await;

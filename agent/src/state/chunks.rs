@@ -323,6 +323,17 @@ mod tests {
     }
 
     #[test]
+    fn a_full_disk_is_a_want_of_room_wherever_it_shows_and_another_failure_is_none() {
+        let at = |kind: ErrorKind| io(Path::new("x"))(kind.into());
+        let full = ChunkError::Ledger(LedgerError::Full { path: "ledger.db".into() });
+        assert!([at(ErrorKind::StorageFull), at(ErrorKind::QuotaExceeded), full].iter().all(ChunkError::is_for_want_of_room));
+        assert!(
+            !at(ErrorKind::PermissionDenied).is_for_want_of_room()
+                && !ChunkError::from(LedgerError::Closed).is_for_want_of_room()
+        );
+    }
+
+    #[test]
     fn one_artifact_is_downloaded_once_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let store = store(dir.path());
