@@ -49,8 +49,11 @@ fn frames() -> Vec<(&'static str, Body)> {
                 intent_epoch: 5,
                 intent_heads: vec![bytes(1), bytes(2)],
                 transport_note: "quic: timeout".into(),
+                // Later agents set this, too: `hello_revocations`.
+                revocations: Default::default(),
             }),
         ),
+        ("hello_revocations", Body::Hello(frame::Hello { revocations: bytes(18), ..Default::default() })),
         (
             "status_delta",
             Body::StatusDelta(frame::StatusDelta {
@@ -169,6 +172,7 @@ fn frames() -> Vec<(&'static str, Body)> {
             }),
         ),
         ("renew_response", Body::RenewResponse(frame::RenewResponse { chain_pem: "-----BEGIN".into(), error: "no".into() })),
+        ("revocations", Body::Revocations(frame::Revocations { devices: vec![vec![1; 16].into(), vec![2; 16].into()] })),
         ("pong", Body::Pong(frame::Pong { nonce: 20 })),
     ]
 }

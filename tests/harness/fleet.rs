@@ -220,6 +220,7 @@ impl Fleet {
             url: String::new(),
             folder: self.folder.path().to_owned(),
             environment: Vec::new(),
+            memory: None,
             config: None,
         }
     }
@@ -275,6 +276,8 @@ pub struct Agent {
     pub url: String,
     /// What its environment has beside this process's, from its next start.
     pub environment: Vec<(String, String)>,
+    /// Bytes of memory that it may have of its own, from its next start; absent: any.
+    pub memory: Option<u64>,
     folder: PathBuf,
     config: Option<PathBuf>,
 }
@@ -282,13 +285,30 @@ pub struct Agent {
 impl Agent {
     /// Starts the agent (again) and waits until its inference API is ready.
     pub async fn start(&mut self) {
+        self.spawn();
+        self.serves().await;
+    }
+
+    /// Starts the agent (again), whatever becomes of it.
+    pub fn spawn(&mut self) {
         let _ = std::fs::remove_file(self.dir.join("run.json"));
-        let mut command = Command::new(binary("aidos-agent"));
+        let mut command = match self.memory {
+            None => Command::new(binary("aidos-agent")),
+            Some(bytes) => {
+                let mut limited = Command::new("prlimit");
+                limited.arg(format!("--data={bytes}")).arg(binary("aidos-agent"));
+                limited
+            }
+        };
         command.args(["run", "--serve", "127.0.0.1:0", "--data-dir"]).arg(&self.dir).envs(self.environment.iter().cloned());
         if let Some(config) = &self.config {
             command.arg("--config").arg(config);
         }
         self.process = Some(Process::start(&self.name, command, &self.folder));
+    }
+
+    /// Waits until its inference API is ready.
+    pub async fn serves(&mut self) {
         self.url = eventually("the agent serves", async || {
             let process = self.process.as_mut().expect("just started");
             assert!(process.is_running(), "the agent ended:\n{}", process.log());

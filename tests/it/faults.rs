@@ -13,13 +13,14 @@ async fn model(api: &Api, id: &str) -> Value {
     api.get(&format!("devices/{id}")).await["models"]["digits"].clone()
 }
 
-async fn says(api: &Api, id: &str, words: &[&str]) -> String {
-    eventually(&format!("the device says {words:?}"), async || {
+/// The device waits for room, not for another attempt, and says what a person can do about it.
+async fn waits_for_room(api: &Api, id: &str, words: &[&str]) {
+    eventually(&format!("the device waits and says {words:?}"), async || {
         let shown = model(api, id).await;
-        let error = shown["error"].as_str().unwrap_or_default().to_owned();
-        (shown["state"] != "ready" && words.iter().all(|word| error.contains(word))).then_some(error)
+        let error = shown["error"].as_str().unwrap_or_default();
+        (shown["state"] == "waiting" && words.iter().all(|word| error.contains(word))).then_some(())
     })
-    .await
+    .await;
 }
 
 async fn runs(api: &Api, id: &str, version: u64) {
@@ -56,7 +57,7 @@ async fn a_disk_that_fills_while_a_model_comes_is_named_and_the_old_model_goes_o
     let filler = disk.fill(4 << 20);
     fleet.push("digits", &variant(fleet.folder(), 2, 8 << 20)).await;
     deploy(&fleet, 2).await;
-    says(&fleet.api, &id, &["free some space", "stay reserved"]).await;
+    waits_for_room(&fleet.api, &id, &["more bytes are needed", "stay reserved", "free some space"]).await;
     predicts_seven(&agent.predict("digits", &digit(7)));
     std::fs::remove_file(&filler).unwrap();
     runs(&fleet.api, &id, 2).await;
@@ -75,7 +76,7 @@ async fn a_disk_that_fills_while_a_model_comes_is_named_and_the_old_model_goes_o
     .await;
     let filler = disk.fill(0);
     relay.release();
-    says(&fleet.api, &id, &["space"]).await;
+    waits_for_room(&fleet.api, &id, &["free", "space"]).await;
     predicts_seven(&agent.predict("digits", &digit(7)));
     assert_eq!(model(&fleet.api, &id).await["active_version"], 2);
 
@@ -118,7 +119,7 @@ async fn a_store_that_is_full(fleet: &Fleet, dir: &Path) {
     agent.start().await;
     fleet.push("digits", &variant(fleet.folder(), 2, 8 << 20)).await;
     deploy(fleet, 2).await;
-    says(&fleet.api, &id, &["storage.max_bytes", "4000000"]).await;
+    waits_for_room(&fleet.api, &id, &["at most 4000000", "raise `storage.max_bytes` or deploy fewer models"]).await;
     predicts_seven(&agent.predict("digits", &digit(7)));
     std::fs::write(&configuration, "[storage]\nmax_bytes = 40000000\n").unwrap();
     agent.process().terminate(Duration::from_secs(20));

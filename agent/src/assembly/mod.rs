@@ -27,7 +27,7 @@ use crate::identity::{Identity, IdentityError};
 use crate::infer::{self, Models};
 use crate::link::{self, LinkHandle, Ports, Transport};
 use crate::models::{Reconciler, Setup, Voucher};
-use crate::neighbours::Neighbours;
+use crate::neighbours::{Neighbours, Revoked};
 use crate::observe::{self, Gpus, Logging, telemetry};
 use crate::selfupdate::{self, Deed, Launcher, SelfUpdate};
 use crate::serve::{self, ServeContext};
@@ -160,9 +160,10 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
     let pins = Pins::open(ledger.clone())?;
     let models = Models::new(infer::Settings::default());
     let (links, link_control) = Links::new(identity.clone());
+    let revoked = Revoked::open(ledger.clone())?;
     let neighbours = match config.neighbours.settings() {
         Some(settings) => {
-            let (site, refused) = (ports::site(&intent), ports::refused(&intent));
+            let (site, refused) = (ports::site(&intent), ports::refused(&intent, &revoked));
             Neighbours::new(settings, identity.clone(), Arc::new(store.clone()), site, refused)
         }
         None => Neighbours::off(),
@@ -274,6 +275,7 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
         status: Arc::new(statuses.map()),
         spool: Arc::new(spool.clone()),
         commands: Arc::new(commands),
+        revocations: Arc::new(revoked),
     };
     let desk = Arc::new(admin::Desk {
         started,

@@ -4,7 +4,7 @@ use super::plane_now;
 use crate::identity::{Identity, Refused};
 use crate::link::{self, LinkControl, LinkError, LinkHandle};
 use crate::models::{Report, Source};
-use crate::neighbours::{Neighbours, Site};
+use crate::neighbours::{Neighbours, Revoked, Site};
 use crate::observe::telemetry::Extra;
 use crate::state::Spool;
 use crate::twin::{Replica, StatusMap};
@@ -149,10 +149,13 @@ pub(super) fn site(intent: &Replica) -> Site {
     Arc::new(move || view.borrow().labels.get(SITE_LABEL).filter(|site| !site.is_empty()).cloned())
 }
 
-/// Whether intent lists a device as one to refuse.
-pub(super) fn refused(intent: &Replica) -> Refused {
-    let view = intent.view();
+/// Whether a device is to be refused: the control plane has revoked it, or intent lists it.
+pub(super) fn refused(intent: &Replica, revoked: &Revoked) -> Refused {
+    let (view, revoked) = (intent.view(), revoked.clone());
     Arc::new(move |device| {
+        if revoked.contains(device) {
+            return true;
+        }
         let view = view.borrow();
         let listed = view.config.get(REFUSED).and_then(|value| value.as_array());
         listed.is_some_and(|all| all.iter().any(|one| one.as_str().is_some_and(|text| text == device.to_string())))

@@ -35,7 +35,13 @@ async fn with_digits(dir: &Path) {
     intent.edit(&Author::System, &[edit], clock::now()).unwrap();
     replica.apply_document(IntentDocument { epoch: FIRST_EPOCH, document: intent.save().into() }).await.unwrap();
     Chunks::open(dir, ledger.clone(), 1 << 30).unwrap().import(digest, DIGITS).unwrap();
-    let kept = Kept { slot: Slot { version: 3, digest }, manifest: Manifest::default(), self_test: None, since: clock::now() };
+    let kept = Kept {
+        slot: Slot { version: 3, digest },
+        manifest: Manifest::default(),
+        self_test: None,
+        measures: None,
+        since: clock::now(),
+    };
     let state = State { answers: Some(kept), ..State::default() };
     Journal::open(ledger).unwrap().write("digits".parse().unwrap(), &state).await.unwrap();
 }

@@ -6,8 +6,8 @@
 
 use aidos_protocol::artifact::Digest;
 use aidos_protocol::frame::{
-    ArtifactGrant, Command, CommandResult, IntentAck, IntentChanges, IntentDocument, RenewResponse, SiteAck, SiteChanges,
-    StatusAck, StatusDelta, Telemetry,
+    ArtifactGrant, Command, CommandResult, IntentAck, IntentChanges, IntentDocument, RenewResponse, Revocations, SiteAck,
+    SiteChanges, StatusAck, StatusDelta, Telemetry,
 };
 use aidos_protocol::time::Micros;
 use async_trait::async_trait;
@@ -107,7 +107,17 @@ pub trait CommandPort: Send + Sync + 'static {
     async fn execute(&self, command: Command) -> CommandResult;
 }
 
-/// The four ports together, as assembly passes them in.
+/// Keeps which devices of the tenant are revoked.
+#[async_trait]
+pub trait RevocationPort: Send + Sync + 'static {
+    /// `frame::revocations_digest` of the list that is held, for `Hello`.
+    fn digest(&self) -> [u8; 32];
+
+    /// The list is another one now.
+    async fn replace(&self, list: Revocations) -> Result<(), PortError>;
+}
+
+/// The ports together, as assembly passes them in.
 #[derive(Clone)]
 pub struct Ports {
     /// Intent replica and site edits.
@@ -118,6 +128,8 @@ pub struct Ports {
     pub spool: Arc<dyn SpoolPort>,
     /// Commands.
     pub commands: Arc<dyn CommandPort>,
+    /// Which devices are revoked.
+    pub revocations: Arc<dyn RevocationPort>,
 }
 
 /// How the link is, for the device's status, the admin socket and `doctor`.

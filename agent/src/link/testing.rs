@@ -1,10 +1,12 @@
 //! Ports that keep everything in memory, and a transport whose other end is a small control plane.
 
-use super::ports::{CommandPort, IntentPort, IntentPosition, PortError, Ports, SpoolPort, StatusPort, StatusPosition};
+use super::ports::{
+    CommandPort, IntentPort, IntentPosition, PortError, Ports, RevocationPort, SpoolPort, StatusPort, StatusPosition,
+};
 use super::transport::{ConnectError, Connection, FrameSink, FrameStream, Lost, Transport};
 use aidos_protocol::frame::{
-    self, ArtifactGrant, Body, Command, CommandResult, IntentAck, IntentChanges, IntentDocument, RenewResponse, Sample, SiteAck,
-    SiteChange, SiteChanges, StatusAck, StatusDelta, Telemetry, TelemetryAck, Welcome, command_result::Outcome,
+    self, ArtifactGrant, Body, Command, CommandResult, IntentAck, IntentChanges, IntentDocument, RenewResponse, Revocations,
+    Sample, SiteAck, SiteChange, SiteChanges, StatusAck, StatusDelta, Telemetry, TelemetryAck, Welcome, command_result::Outcome,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,6 +23,7 @@ pub(super) struct Device {
     pub(super) intent: Mutex<Vec<Bytes>>,
     pub(super) results: Mutex<HashMap<String, CommandResult>>,
     pub(super) executions: AtomicUsize,
+    pub(super) revoked: Mutex<Vec<Bytes>>,
     news: watch::Sender<u64>,
 }
 
@@ -33,12 +36,19 @@ impl Device {
             intent: Mutex::default(),
             results: Mutex::default(),
             executions: AtomicUsize::new(0),
+            revoked: Mutex::default(),
             news: watch::Sender::new(0),
         })
     }
 
     pub(super) fn ports(self: &Arc<Self>) -> Ports {
-        Ports { intent: self.clone(), status: self.clone(), spool: self.clone(), commands: self.clone() }
+        Ports {
+            intent: self.clone(),
+            status: self.clone(),
+            spool: self.clone(),
+            commands: self.clone(),
+            revocations: self.clone(),
+        }
     }
 
     pub(super) fn report(&self) {
@@ -111,6 +121,18 @@ impl SpoolPort for Device {
     }
     fn changed(&self) -> watch::Receiver<u64> {
         self.news.subscribe()
+    }
+}
+
+#[async_trait]
+impl RevocationPort for Device {
+    fn digest(&self) -> [u8; 32] {
+        let revoked = self.revoked.lock().unwrap();
+        frame::revocations_digest(revoked.iter().map(|device| &device[..]))
+    }
+    async fn replace(&self, list: Revocations) -> Result<(), PortError> {
+        *self.revoked.lock().unwrap() = list.devices;
+        Ok(())
     }
 }
 

@@ -29,7 +29,7 @@ impl From<FetchError> for Event {
             FetchError::Store(ChunkError::Size { .. } | ChunkError::Mismatch { .. } | ChunkError::TooLong { .. }) => {
                 Trouble::Final
             }
-            FetchError::Store(ChunkError::StoreFull { .. } | ChunkError::NoSpace { .. }) => Trouble::Room,
+            FetchError::Store(error) if error.is_for_want_of_room() => Trouble::Room,
             _ => Trouble::Passing,
         };
         Self::Failed(trouble, text)
@@ -195,7 +195,7 @@ impl Inner {
 
     async fn obtain(&self, digest: Digest, size: Option<u64>) -> Result<PathBuf, FetchError> {
         match fetch(&*self.source, &self.setup.neighbours, &self.store, digest, size).await {
-            Err(FetchError::Store(ChunkError::StoreFull { .. } | ChunkError::NoSpace { .. })) if self.make_room().await? > 0 => {
+            Err(FetchError::Store(error)) if error.is_for_want_of_room() && self.make_room().await? > 0 => {
                 fetch(&*self.source, &self.setup.neighbours, &self.store, digest, size).await
             }
             other => other,

@@ -23,6 +23,7 @@ mod hunt;
 mod pieces;
 mod pursuit;
 mod rank;
+mod revoked;
 mod roster;
 mod seats;
 mod server;
@@ -32,6 +33,7 @@ mod tests;
 pub use counts::Totals;
 pub use pieces::Pieces;
 pub use pursuit::Pursuit;
+pub use revoked::Revoked;
 pub use roster::MOST as MOST_PEERS;
 
 use crate::identity::{Identity, Refused};

@@ -47,6 +47,8 @@ impl Pursuit {
         if let Some(near) = &mut pursuit.near {
             near.shared.look_around(&near.site).await;
             near.addresses = lock(&near.shared.roster).present(near.shared.now());
+            // Its handshake may have been before it was revoked.
+            near.addresses.retain(|device, _| !(near.shared.refused)(*device));
             near.hunt = Hunt::new(&digest, size, me, near.addresses.keys().copied(), near.shared.now());
         }
         pursuit

@@ -101,8 +101,12 @@ async fn converse(stream: TcpStream, tls: TlsAcceptor, app: Router) {
     }
 }
 
-/// Turns away whoever is at another site, and everybody while this device is at none.
+/// Turns away whoever is at another site, everybody while this device is at none, and whoever was revoked since its handshake.
 async fn same_site(State(shared): State<Arc<Shared>>, request: axum::extract::Request, next: middleware::Next) -> Response {
+    let device = request.extensions().get::<DeviceId>();
+    if device.is_none_or(|device| (shared.refused)(*device)) {
+        return (StatusCode::FORBIDDEN, "this device is revoked").into_response();
+    }
     let theirs = request.headers().get(SITE).and_then(|site| site.to_str().ok());
     match (shared.site)() {
         Some(ours) if theirs == Some(ours.as_str()) => next.run(request).await,

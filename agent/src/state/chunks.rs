@@ -8,7 +8,7 @@ use super::{Download, Ledger, LedgerError};
 use aidos_protocol::artifact::{Digest, Digester, MAX_ARTIFACT_BYTES};
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -94,6 +94,17 @@ pub enum ChunkError {
     /// The ledger failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+}
+
+impl ChunkError {
+    /// Whether it goes on once somebody has made room, and not before.
+    pub fn is_for_want_of_room(&self) -> bool {
+        match self {
+            Self::NoSpace { .. } | Self::StoreFull { .. } | Self::Ledger(LedgerError::Full { .. }) => true,
+            Self::Io { source, .. } => matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded),
+            _ => false,
+        }
+    }
 }
 
 pub(super) fn io(path: &Path) -> impl Fn(std::io::Error) -> ChunkError + '_ {
@@ -309,6 +320,17 @@ mod tests {
         if free < MAX_ARTIFACT_BYTES {
             assert!(matches!(huge.download(digest, MAX_ARTIFACT_BYTES), Err(ChunkError::NoSpace { .. })));
         }
+    }
+
+    #[test]
+    fn a_full_disk_is_a_want_of_room_wherever_it_shows_and_another_failure_is_none() {
+        let at = |kind: ErrorKind| io(Path::new("x"))(kind.into());
+        let full = ChunkError::Ledger(LedgerError::Full { path: "ledger.db".into() });
+        assert!([at(ErrorKind::StorageFull), at(ErrorKind::QuotaExceeded), full].iter().all(ChunkError::is_for_want_of_room));
+        assert!(
+            !at(ErrorKind::PermissionDenied).is_for_want_of_room()
+                && !ChunkError::from(LedgerError::Closed).is_for_want_of_room()
+        );
     }
 
     #[test]

@@ -82,8 +82,13 @@ fn take_over(tx: &Transaction<'_>) -> Result<(), LedgerError> {
             let (name, role, version): (String, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
             let (digest, manifest): (String, String) = (row.get(3)?, row.get(4)?);
             let slot = Slot { version: version.cast_unsigned(), digest: digest.parse().map_err(unreadable)? };
-            let kept =
-                Kept { slot, manifest: serde_json::from_str(&manifest).map_err(unreadable)?, self_test: None, since: Micros(0) };
+            let kept = Kept {
+                slot,
+                manifest: serde_json::from_str(&manifest).map_err(unreadable)?,
+                self_test: None,
+                measures: None,
+                since: Micros(0),
+            };
             let state = models.entry(name).or_default();
             if role == "active" { state.answers = Some(kept) } else { state.before = Some(kept) }
         }
@@ -116,7 +121,7 @@ mod tests {
         let journal = Journal::open(Ledger::open(dir.path()).unwrap()).unwrap();
         let slot = Slot { version: 2, digest: Digest::of(b"two") };
         let update = Update::new(DesiredModel::new(3, Digest::of(b"three"), 5), Stage::Failed { reason: "no".into() });
-        let kept = Kept { slot, manifest: Manifest::default(), self_test: None, since: Micros(0) };
+        let kept = Kept { slot, manifest: Manifest::default(), self_test: None, measures: None, since: Micros(0) };
         let state = State { answers: Some(kept), update: Some(update), ..State::default() };
         journal.write(name(), &state).await.unwrap();
         let again = Journal::open(Ledger::open(dir.path()).unwrap()).unwrap();

@@ -172,8 +172,9 @@ impl State {
                     self.update.as_mut().filter(|update| update.slot() == slot && update.stage == Stage::Activate)
                 {
                     update.activated = true;
-                    update.baseline = baseline.or_else(|| update.baseline.take());
+                    update.measured = None;
                     update.stage = Stage::Watch;
+                    self.compare_with(baseline);
                 }
             }
             Event::ActivateFailed(slot, reason) => {
@@ -230,11 +231,30 @@ impl State {
         }
     }
 
+    /// Keeps what the new version is compared with. After a restart the one before has answered little or nothing; what it did
+    /// before that is then the better measure.
+    fn compare_with(&mut self, measured: Option<Measures>) {
+        let Some(update) = &mut self.update else { return };
+        let least = u64::from(update.desired.update.requests());
+        let kept = self.answers.as_ref().filter(|kept| kept.slot != update.slot()).and_then(|kept| kept.measures.clone());
+        let known = [measured, update.baseline.take(), kept];
+        let best = known.iter().flatten().find(|measures| measures.requests >= least);
+        update.baseline = best.or_else(|| known.iter().flatten().max_by_key(|measures| measures.requests)).cloned();
+        if let Some(kept) = self.answers.as_mut().filter(|kept| kept.slot != update.slot()) {
+            kept.measures.clone_from(&update.baseline);
+        }
+    }
+
     fn commit(&mut self, now: Micros) {
         let Some(update) = &mut self.update else { return };
         update.stage = Stage::Committed;
         (update.watched_s, update.unwritten_s) = (update.watched_s.saturating_add(update.unwritten_s), 0);
-        let kept = Kept { since: now, ..update.kept() };
+        let mut kept = Kept { since: now, ..update.kept() };
+        if kept.measures.is_none() {
+            // Without a watch of its own it is as it was.
+            let known = [&self.answers, &self.before].into_iter().flatten().find(|known| known.slot == kept.slot);
+            kept.measures = known.and_then(|known| known.measures.clone());
+        }
         match &self.answers {
             Some(answers) if answers.slot == kept.slot => {}
             _ => self.before = self.answers.take(),
@@ -287,7 +307,7 @@ impl State {
         self.memory = Memory::default();
         self.note.clear();
         if let Some(update) = &mut self.update {
-            (update.wait, update.tries, update.unwritten_s) = (None, 0, 0);
+            (update.wait, update.tries, update.unwritten_s, update.measured) = (None, 0, 0, None);
             if matches!(update.stage, Stage::Load | Stage::Test | Stage::Trial | Stage::Await | Stage::Activate | Stage::Watch) {
                 update.stage = Stage::Load;
             }
@@ -404,6 +424,7 @@ impl State {
         if update.unwritten_s >= WRITE_WATCH_S {
             (update.watched_s, update.unwritten_s) = (update.watched_s.saturating_add(update.unwritten_s), 0);
         }
+        update.measured = Some(measured.candidate.clone());
         if let Some(reason) = too_bad(update, &measured.candidate) {
             self.give_up(&reason);
         }

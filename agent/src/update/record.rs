@@ -32,6 +32,10 @@ pub struct Kept {
     /// What came of its golden cases, where it had any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub self_test: Option<SelfTestReport>,
+    /// What it did while it was watched, or by the time it was last replaced: a version that comes soon after a restart is
+    /// compared with this, for what answers has hardly answered since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measures: Option<Measures>,
     /// When it was committed.
     #[serde(default)]
     pub since: Micros,
@@ -99,6 +103,9 @@ pub struct Update {
     /// What the version before had measured when this one took over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline: Option<Measures>,
+    /// What it did by the last look.
+    #[serde(skip)]
+    pub measured: Option<Measures>,
     /// Seconds watched since `watched_s` was written.
     #[serde(skip)]
     pub unwritten_s: u32,
@@ -224,6 +231,7 @@ impl Update {
             activated: false,
             watched_s: 0,
             baseline: None,
+            measured: None,
             unwritten_s: 0,
             wait: None,
             tries: 0,
@@ -248,7 +256,8 @@ impl Update {
     /// The version as it is kept once it is committed.
     pub fn kept(&self) -> Kept {
         let manifest = self.manifest.clone().or_else(|| self.desired.manifest.clone()).unwrap_or_default();
-        Kept { slot: self.slot(), manifest, self_test: self.self_test.clone(), since: Micros(0) }
+        let (self_test, measures) = (self.self_test.clone(), self.measured.clone());
+        Kept { slot: self.slot(), manifest, self_test, measures, since: Micros(0) }
     }
 }
 

@@ -6,12 +6,13 @@
 use super::live::Live;
 use super::ports::Peer;
 use super::refusal;
+use super::revocations::{self, RevocationLists};
 use super::store::{self, DeviceKey, DeviceRow, Presence};
 use crate::platform::clock::Clock;
-use crate::platform::db::{Db, StoreError};
+use crate::platform::db::{Db, StoreError, Tx};
 use crate::platform::http::Events;
 use crate::tenants::{Activity, Caller};
-use aidos_protocol::frame::Refused;
+use aidos_protocol::frame::{Refused, Revocations};
 use aidos_protocol::{DeviceId, TenantId};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -52,12 +53,13 @@ pub(crate) struct Devices {
     pub(super) activity: Activity,
     pub(super) events: Events,
     pub(super) live: Live,
+    lists: RevocationLists,
 }
 
 impl Devices {
     /// Devices of `db`; revocation ends sessions in `live`.
     pub(crate) fn new(db: Db, clock: Clock, activity: Activity, events: Events, live: Live) -> Self {
-        Self { db, clock, activity, events, live }
+        Self { db, clock, activity, events, live, lists: RevocationLists::new() }
     }
 
     /// One device.
@@ -147,6 +149,7 @@ impl Devices {
     pub(crate) async fn revoke(&self, caller: &Caller, device: DeviceId) -> Result<DeviceRow, StoreError> {
         let mut tx = self.db.begin().await?;
         if store::revoke(&mut tx, caller.tenant, device, self.clock.now()).await? {
+            self.put_revocation(&mut tx, caller.tenant, device).await?;
             self.activity.record(&mut tx, caller, "device.revoke", &device.to_string(), json!({})).await?;
             tx.commit().await?;
             self.events.publish(caller.tenant, "device.revoked", &device.to_string(), json!({}));
@@ -157,18 +160,37 @@ impl Devices {
         // After the commit: a session that begins now is refused by its own look at the row. Also when the device was
         // revoked before, for the case that the first call died here.
         self.live.disconnect(device, refusal::revoked());
+        self.tell_others(caller.tenant);
         Ok(row)
+    }
+
+    async fn put_revocation(&self, tx: &mut Tx, tenant: TenantId, device: DeviceId) -> Result<(), StoreError> {
+        store::put_revocation(tx, tenant, device, self.clock.now().plus_seconds(-revocations::AFTER_END_S)).await
+    }
+
+    /// The devices that meet the revoked one at their site are told, those that are connected now at once.
+    fn tell_others(&self, tenant: TenantId) {
+        self.lists.forget(tenant);
+        self.live.notify_revocations();
+    }
+
+    /// The devices of the tenant that are not to be trusted, for a device that holds the list of digest `held`; `None`: it has
+    /// them all.
+    pub(super) async fn revocations(&self, tenant: TenantId, held: &[u8]) -> Result<Option<Revocations>, StoreError> {
+        self.lists.beyond(&self.db, tenant, held, self.clock.now()).await
     }
 
     /// Removes the device with all that is stored of it, and ends its session. Its certificate is then of an unknown device.
     pub(crate) async fn delete(&self, caller: &Caller, device: DeviceId) -> Result<(), StoreError> {
         let mut tx = self.db.begin().await?;
+        self.put_revocation(&mut tx, caller.tenant, device).await?;
         if !store::delete_device(&mut tx, caller.tenant, device).await? {
             return Err(StoreError::NotFound);
         }
         self.activity.record(&mut tx, caller, "device.delete", &device.to_string(), json!({})).await?;
         tx.commit().await?;
         self.live.disconnect(device, refusal::unknown_device());
+        self.tell_others(caller.tenant);
         self.events.publish(caller.tenant, "device.deleted", &device.to_string(), json!({}));
         Ok(())
     }

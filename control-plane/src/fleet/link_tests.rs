@@ -33,6 +33,7 @@ macro_rules! both_links {
 both_links!(
     every_frame_of_a_session_is_answered,
     a_revoked_device_is_cut_off_within_a_second_and_stays_out,
+    devices_that_are_connected_hear_at_once_who_was_revoked_and_others_when_they_come,
     certificates_that_are_not_this_devices_do_not_get_in,
     bad_frames_are_refused_by_their_fault,
     a_new_session_takes_over_from_the_old_one,
@@ -105,6 +106,39 @@ async fn a_revoked_device_is_cut_off_within_a_second_and_stays_out(over: Over) {
     assert_eq!(again.refusal().await, Code::Revoked);
     let row = fleet.devices.get(fleet.caller.tenant, device.id).await.unwrap();
     assert!(!row.online && row.revoked.is_some());
+}
+
+async fn devices_that_are_connected_hear_at_once_who_was_revoked_and_others_when_they_come(over: Over) {
+    let fleet = Fleet::new().await;
+    let link = listen(&fleet, over).await;
+    let (here, away, lost) = (fleet.device().await, fleet.device().await, fleet.device().await);
+    let takes = |held: [u8; 32]| match hello() {
+        Body::Hello(hello) => Body::Hello(frame::Hello { revocations: held.to_vec().into(), ..hello }),
+        _ => unreachable!("a session begins with Hello"),
+    };
+    let none = frame::revocations_digest([]);
+    let mut raw = Raw::connect(&link, &fleet, Some(&here)).await.unwrap();
+    raw.say(takes(none)).await;
+    assert!(matches!(raw.hears().await, Some(Body::Welcome(_))));
+    fleet.devices.revoke(&fleet.caller, lost.id).await.unwrap();
+    let list = Body::Revocations(frame::Revocations { devices: vec![lost.id.as_bytes().to_vec().into()] });
+    assert_eq!(raw.hears().await, Some(list.clone()));
+    // A device that is deleted stays on the list until its certificate ends.
+    fleet.devices.delete(&fleet.caller, lost.id).await.unwrap();
+    let mut second = Raw::connect(&link, &fleet, Some(&away)).await.unwrap();
+    second.say(takes(none)).await;
+    assert!(matches!(second.hears().await, Some(Body::Welcome(_))));
+    assert_eq!(second.hears().await, Some(list));
+    // Who holds it is told nothing, and neither is an agent that takes none.
+    for first_words in [takes(frame::revocations_digest([&lost.id.as_bytes()[..]])), hello()] {
+        second.say(first_words).await;
+        assert!(matches!(second.hears().await, Some(Body::Welcome(_))));
+        second.say(Body::Ping(frame::Ping { nonce: 8 })).await;
+        assert_eq!(second.hears().await, Some(Body::Pong(frame::Pong { nonce: 8 })));
+    }
+    // Nor is it told twice to who was there.
+    raw.say(Body::Ping(frame::Ping { nonce: 9 })).await;
+    assert_eq!(raw.hears().await, Some(Body::Pong(frame::Pong { nonce: 9 })));
 }
 
 async fn certificates_that_are_not_this_devices_do_not_get_in(over: Over) {

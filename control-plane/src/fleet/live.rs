@@ -33,6 +33,7 @@ pub(super) struct Mailbox {
     pub(super) session: i64,
     intent: AtomicBool,
     commands: AtomicBool,
+    revocations: AtomicBool,
     end: Mutex<Option<Refused>>,
     wake: Notify,
 }
@@ -43,6 +44,7 @@ pub(super) enum Note {
     End(Refused),
     IntentChanged,
     CommandsWaiting,
+    RevocationsChanged,
 }
 
 impl Mailbox {
@@ -51,6 +53,7 @@ impl Mailbox {
             session,
             intent: AtomicBool::new(false),
             commands: AtomicBool::new(false),
+            revocations: AtomicBool::new(false),
             end: Mutex::new(None),
             wake: Notify::new(),
         }
@@ -80,6 +83,9 @@ impl Mailbox {
             }
             if self.commands.swap(false, SeqCst) {
                 return Note::CommandsWaiting;
+            }
+            if self.revocations.swap(false, SeqCst) {
+                return Note::RevocationsChanged;
             }
             self.wake.notified().await;
         }
@@ -121,6 +127,14 @@ impl Live {
             mailbox.commands.store(true, SeqCst);
             mailbox.wake.notify_one();
         });
+    }
+
+    /// A device was revoked: every session looks whether its device has to know.
+    pub(super) fn notify_revocations(&self) {
+        for mailbox in self.sessions().values() {
+            mailbox.revocations.store(true, SeqCst);
+            mailbox.wake.notify_one();
+        }
     }
 
     /// Ends the device's session, if there is one, and tells it why.

@@ -22,6 +22,7 @@ mod ports;
 mod quic;
 mod refusal;
 mod renew;
+mod revocations;
 mod selector_sql;
 mod session;
 mod sessions;

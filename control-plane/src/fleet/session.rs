@@ -66,6 +66,10 @@ pub(super) enum Event {
     IntentChanged,
     /// A command was queued for this device.
     CommandsWaiting,
+    /// Somebody was revoked, of this tenant or another.
+    RevocationsChanged,
+    /// The list where it is another than the device's; the answer to [`Effect::PullRevocations`].
+    RevocationsPulled(Option<frame::Revocations>),
     /// Time went by.
     Tick,
     /// The session ends, by the plane's will.
@@ -85,6 +89,8 @@ pub(super) enum Effect {
     ApplyStatus(frame::StatusDelta),
     MergeSite(frame::SiteChanges),
     StoreTelemetry(frame::Telemetry),
+    /// Who is revoked, for a device that holds the list of this digest?
+    PullRevocations(Bytes),
     FetchCommands,
     CommandSent(CommandId),
     FinishCommand(frame::CommandResult),
@@ -122,6 +128,8 @@ struct Open {
     stale: bool,
     /// Updates in a row that led to nothing.
     tries: u32,
+    /// Digest of the list of revocations that the device has, or was sent; `None`: it takes none.
+    revocations: Option<Bytes>,
     /// Commands handed over and not answered, and until when their places are held.
     commands: BTreeMap<CommandId, Micros>,
 }
@@ -166,6 +174,8 @@ impl Session {
             Event::CommandsPending(commands) => self.when_open(|open| open.commands_pending(commands, now)),
             Event::IntentChanged => self.when_open(Open::intent_changed),
             Event::CommandsWaiting => self.when_open(|open| open.fetch_commands()),
+            Event::RevocationsChanged => self.when_open(|open| open.pull_revocations()),
+            Event::RevocationsPulled(list) => self.when_open(|open| open.revocations_pulled(list)),
             Event::Tick => self.tick(now),
             Event::End(refused) => self.refuse(refused),
         }
@@ -239,10 +249,11 @@ impl Session {
             keepalive_s: self.settings.keepalive_s,
             endpoints: Some(self.settings.endpoints.clone()),
         });
-        let mut open = Open { device, ..Open::default() };
+        let revocations = Some(std::mem::take(&mut hello.revocations)).filter(|held| !held.is_empty());
+        let mut open = Open { device, revocations, ..Open::default() };
         // Also when the heads are equal: the twin is the judge of what the device lacks, and a notice that came while the
         // device was being admitted is covered by this.
-        let effects = [vec![Effect::Send(welcome)], open.pull(), open.fetch_commands()].concat();
+        let effects = [vec![Effect::Send(welcome)], open.pull_revocations(), open.pull(), open.fetch_commands()].concat();
         self.state = State::Open(open);
         effects
     }
@@ -299,8 +310,20 @@ impl Open {
             | Body::TelemetryAck(_)
             | Body::Command(_)
             | Body::ArtifactGrant(_)
-            | Body::RenewResponse(_) => return Err(refusal::forbidden("only the control plane sends this frame")),
+            | Body::RenewResponse(_)
+            | Body::Revocations(_) => return Err(refusal::forbidden("only the control plane sends this frame")),
         })
+    }
+
+    fn pull_revocations(&self) -> Vec<Effect> {
+        self.revocations.iter().map(|held| Effect::PullRevocations(held.clone())).collect()
+    }
+
+    fn revocations_pulled(&mut self, list: Option<frame::Revocations>) -> Vec<Effect> {
+        let Some(list) = list else { return Vec::new() };
+        let digest = frame::revocations_digest(list.devices.iter().map(|device| &device[..]));
+        self.revocations = Some(digest.to_vec().into());
+        vec![Effect::Send(Body::Revocations(list))]
     }
 
     fn pull(&mut self) -> Vec<Effect> {

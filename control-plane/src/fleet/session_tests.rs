@@ -51,6 +51,24 @@ fn hello_leads_to_welcome_then_to_what_the_device_lacks() {
 }
 
 #[test]
+fn a_device_that_takes_revocations_is_sent_each_list_once_and_an_older_agent_none() {
+    let mut older = open();
+    assert_eq!(older.step(Event::RevocationsChanged, NOW), []);
+    let mut session = session();
+    let held = Bytes::from(vec![5; 32]);
+    session.step(bytes(Body::Hello(Hello { revocations: held.clone(), ..hello() })), NOW);
+    let effects = session.step(Event::Admitted(Position::default()), NOW);
+    assert_eq!(effects[1], Effect::PullRevocations(held.clone()));
+    assert_eq!(session.step(Event::RevocationsPulled(None), NOW), []);
+    assert_eq!(session.step(Event::RevocationsChanged, NOW), [Effect::PullRevocations(held)]);
+    let list = frame::Revocations { devices: vec![vec![1; 16].into()] };
+    let sent = session.step(Event::RevocationsPulled(Some(list.clone())), NOW);
+    assert_eq!(sent, [Effect::Send(Body::Revocations(list))]);
+    let now_held = Bytes::from(frame::revocations_digest([&[1; 16][..]]).to_vec());
+    assert_eq!(session.step(Event::RevocationsChanged, NOW), [Effect::PullRevocations(now_held)]);
+}
+
+#[test]
 fn nothing_is_acted_on_before_hello() {
     for body in [Body::Ping(frame::Ping { nonce: 1 }), Body::Telemetry(frame::Telemetry::default())] {
         assert_eq!(refusal_in(&session().step(bytes(body), NOW)), Some(Code::Malformed));

@@ -134,6 +134,7 @@ impl Driver<'_> {
                     Note::End(refused) => Event::End(refused),
                     Note::IntentChanged => Event::IntentChanged,
                     Note::CommandsWaiting => Event::CommandsWaiting,
+                    Note::RevocationsChanged => Event::RevocationsChanged,
                 },
                 frame = incoming.recv() => match frame {
                     Some(Ok(bytes)) => Event::Received(bytes),
@@ -234,6 +235,9 @@ impl Driver<'_> {
             Effect::FinishCommand(result) => {
                 ports.commands.result(tenant, device, result).await?;
                 Done::Nothing
+            }
+            Effect::PullRevocations(held) => {
+                Done::Then(Event::RevocationsPulled(ports.devices.revocations(tenant, &held).await?))
             }
             Effect::Grant(digest) => Done::Then(Event::Answer(Body::ArtifactGrant(ports.artifacts.grant(tenant, digest).await))),
             Effect::Renew(csr) => Done::Then(Event::Answer(Body::RenewResponse(ports.renewal.over_link(self.peer, &csr).await))),

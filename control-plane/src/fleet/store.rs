@@ -229,6 +229,52 @@ pub(super) async fn revoke(tx: &mut AnyConnection, tenant: TenantId, device: Dev
     Ok(done.rows_affected() > 0)
 }
 
+/// Keeps that the device's certificate is not to be trusted, and forgets those that ended before `ended`. A device that is not
+/// there changes nothing.
+pub(super) async fn put_revocation(
+    tx: &mut AnyConnection,
+    tenant: TenantId,
+    device: DeviceId,
+    ended: Micros,
+) -> Result<(), StoreError> {
+    sqlx::query::<Any>("DELETE FROM revocations WHERE tenant_id = $1 AND until_us < $2")
+        .bind(tenant.to_string())
+        .bind(ended.0)
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query::<Any>(
+        "INSERT INTO revocations (tenant_id, device_id, until_us) \
+         SELECT tenant_id, id, cert_end_us FROM devices WHERE tenant_id = $1 AND id = $2 \
+         ON CONFLICT (tenant_id, device_id) DO NOTHING",
+    )
+    .bind(tenant.to_string())
+    .bind(device.to_string())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// The devices whose certificates are not to be trusted and ended after `since` or will end, the `limit` that last longest, by
+/// ascending id.
+pub(super) async fn revocations(
+    pool: &AnyPool,
+    tenant: TenantId,
+    since: Micros,
+    limit: usize,
+) -> Result<Vec<DeviceId>, StoreError> {
+    let rows = sqlx::query::<Any>(
+        "SELECT device_id FROM revocations WHERE tenant_id = $1 AND until_us > $2 ORDER BY until_us DESC, device_id LIMIT $3",
+    )
+    .bind(tenant.to_string())
+    .bind(since.0)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .fetch_all(pool)
+    .await?;
+    let mut devices = rows.iter().map(|row| parsed(row, "device_id")).collect::<Result<Vec<DeviceId>, _>>()?;
+    devices.sort();
+    Ok(devices)
+}
+
 pub(super) async fn delete_device(tx: &mut AnyConnection, tenant: TenantId, device: DeviceId) -> Result<bool, StoreError> {
     let done = sqlx::query::<Any>("DELETE FROM devices WHERE tenant_id = $1 AND id = $2")
         .bind(tenant.to_string())

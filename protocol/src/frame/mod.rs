@@ -5,6 +5,7 @@
 
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
+use sha2::{Digest as _, Sha256};
 
 /// The messages of `proto/link.proto`.
 #[allow(missing_docs, clippy::all)]
@@ -34,6 +35,10 @@ pub const MAX_STATUS_VALUE_BYTES: usize = 32 * 1024;
 pub const MAX_HEADS: usize = 64;
 /// Site changes in one frame; further ones follow in the next.
 pub const MAX_SITE_CHANGES: usize = 256;
+
+/// Revoked devices in one list: 16 KB. Their certificates end by themselves within weeks, and who revokes more than this at once
+/// makes a new tenant.
+pub const MAX_REVOCATIONS: usize = 1_000;
 
 /// Why bytes are not a frame this side takes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -98,6 +103,13 @@ pub fn negotiate(min: u32, max: u32) -> Option<u32> {
     (min <= max && version >= min && version >= MIN_VERSION).then_some(version)
 }
 
+/// What a device says in `Hello` of the list of revocations it holds, which must be in ascending order.
+pub fn revocations_digest<'a>(devices: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    devices.into_iter().for_each(|device| hash.update(device));
+    hash.finalize().into()
+}
+
 fn limit(what: &'static str, is: usize, limit: usize) -> Result<(), FrameError> {
     if is > limit { Err(FrameError::Limit { what, is, limit }) } else { Ok(()) }
 }
@@ -108,6 +120,10 @@ fn check(body: &Body) -> Result<(), FrameError> {
         Body::Welcome(welcome) => limit("heads", welcome.intent_heads.len(), MAX_HEADS),
         Body::IntentAck(ack) => limit("heads", ack.heads.len(), MAX_HEADS),
         Body::SiteAck(ack) => limit("heads", ack.heads.len(), MAX_HEADS),
+        Body::Revocations(list) => {
+            limit("revocations", list.devices.len(), MAX_REVOCATIONS)?;
+            list.devices.iter().try_for_each(|device| limit("bytes of a device's id", device.len(), 16))
+        }
         Body::SiteChanges(site) => limit("site changes", site.changes.len(), MAX_SITE_CHANGES),
         Body::StatusDelta(delta) => {
             limit("status entries", delta.set.len() + delta.removed.len(), MAX_STATUS_ENTRIES)?;
@@ -149,6 +165,14 @@ mod tests {
         let hello = Body::Hello(Hello { min_version: 1, max_version: 99, ..Default::default() });
         assert!(decode(encode(99, hello).unwrap()).is_ok());
         assert_eq!((negotiate(1, 99), negotiate(98, 99), negotiate(2, 1)), (Some(VERSION), None, None));
+    }
+
+    #[test]
+    fn a_list_of_revocations_is_bounded_in_length_and_in_what_it_holds() {
+        let list = |devices| decode(encode(1, Body::Revocations(Revocations { devices })).unwrap()).map(drop);
+        assert_eq!(list(vec![vec![1; 16].into(); MAX_REVOCATIONS]), Ok(()));
+        assert!(matches!(list(vec![vec![1; 16].into(); MAX_REVOCATIONS + 1]), Err(FrameError::Limit { .. })));
+        assert!(matches!(list(vec![vec![1; 17].into()]), Err(FrameError::Limit { .. })));
     }
 
     #[test]

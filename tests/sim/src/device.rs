@@ -1,7 +1,7 @@
 //! One simulated device over real sockets, in one task: the agent's link and session, the agent's machine, a scripted body.
 
 use crate::download::Downloads;
-use crate::ports::{Gauges, NoCommands, Replica, Wishes};
+use crate::ports::{Gauges, NoCommands, NoNeighbours, Replica, Wishes};
 use crate::script::{Pace, Releases, Script, Temper};
 use crate::sockets::Sockets;
 use crate::updater::{Deed, Happened, Remains, Updater};
@@ -157,6 +157,7 @@ impl<'a> Process<'a> {
             status: Arc::new(self.status.clone()),
             spool: Arc::clone(&device.gauges) as _,
             commands: Arc::new(NoCommands),
+            revocations: Arc::new(NoNeighbours),
         };
         let place = tokio::select! {
             place = shared.starting.acquire() => place,
@@ -247,7 +248,12 @@ impl<'a> Process<'a> {
                 };
                 match happened {
                     None => break,
-                    Some(Happened::Ended) => return Ended,
+                    Some(Happened::Ended) => {
+                        // The machine's row is as it was told last; what the script has done of the device's life is the
+                        // world's, and goes on.
+                        self.keep(&name, &updater);
+                        return Ended;
+                    }
                     Some(Happened::Event(event)) => effect = self.tell(&mut updater, event, &name, &mut said),
                 }
             }
@@ -259,7 +265,7 @@ impl<'a> Process<'a> {
         let now = clock::now();
         let effect = updater.take(event, now);
         let device = self.device;
-        device.ledger.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), updater.remains());
+        self.keep(name, updater);
         let answers = updater.answers();
         if said.answers != answers {
             said.answers = answers;
@@ -274,6 +280,12 @@ impl<'a> Process<'a> {
         }
         self.say(updater, name, said, now);
         effect
+    }
+
+    /// Writes the ledger's row.
+    fn keep(&self, name: &ModelName, updater: &Updater) {
+        let mut rows = self.device.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        rows.insert(name.clone(), updater.remains());
     }
 
     fn say(&self, updater: &mut Updater, name: &ModelName, said: &mut Said, now: Micros) {

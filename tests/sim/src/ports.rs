@@ -1,12 +1,13 @@
 //! What the session needs of a simulated device: intent and telemetry in memory where a real one has its ledger. The status is
 //! the agent's own.
 
-use aidos_agent::link::{CommandPort, IntentPort, IntentPosition, PortError, SpoolPort};
+use aidos_agent::link::{CommandPort, IntentPort, IntentPosition, PortError, RevocationPort, SpoolPort};
 use aidos_agent::twin::StatusMap;
 use aidos_protocol::ModelName;
 use aidos_protocol::frame::command_result::Outcome;
 use aidos_protocol::frame::{
-    Command, CommandResult, IntentAck, IntentChanges, IntentDocument, Sample, SiteAck, SiteChanges, Telemetry,
+    Command, CommandResult, IntentAck, IntentChanges, IntentDocument, Revocations, Sample, SiteAck, SiteChanges, Telemetry,
+    revocations_digest,
 };
 use aidos_protocol::time::Micros;
 use aidos_protocol::twin::{DesiredModel, FIRST_EPOCH, Intent, IntentStatus, path};
@@ -156,6 +157,20 @@ impl SpoolPort for Gauges {
 
     fn changed(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+}
+
+/// Simulated devices have no neighbours. Each says that it holds the empty list, and is told of others as a real one is.
+pub(crate) struct NoNeighbours;
+
+#[async_trait]
+impl RevocationPort for NoNeighbours {
+    fn digest(&self) -> [u8; 32] {
+        revocations_digest([])
+    }
+
+    async fn replace(&self, _list: Revocations) -> Result<(), PortError> {
+        Ok(())
     }
 }
 

@@ -160,7 +160,10 @@ impl<F: FnMut(&Welcome) + Send> Driver<'_, F> {
         let (mut status, mut site, mut spool) = (ports.status.changed(), ports.intent.changed(), ports.spool.changed());
         let positions = async { Ok::<_, PortError>((ports.status.position().await?, ports.intent.position().await?)) };
         match port(positions).await {
-            Ok((status, intent)) => self.events.push_back(Event::Begin { status, intent, note }),
+            Ok((status, intent)) => {
+                let revocations = ports.revocations.digest();
+                self.events.push_back(Event::Begin { status, intent, revocations, note });
+            }
             Err(end) => return end,
         }
         loop {
@@ -286,6 +289,7 @@ impl<F: FnMut(&Welcome) + Send> Driver<'_, F> {
                     let _ = waiter.send(if refused { Err(LinkError::Refused(response.error)) } else { Ok(response) });
                 }
             }
+            Effect::Revoked(list) => drop(self.keep(ports.revocations.replace(list)).await?),
             Effect::End(end) => return Err(end),
         }
         Ok(())

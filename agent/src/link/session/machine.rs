@@ -10,8 +10,8 @@ use super::flow::Flow;
 use aidos_protocol::artifact::Digest;
 use aidos_protocol::frame::{
     self, ArtifactGrant, ArtifactRequest, Body, Command, CommandResult, Endpoints, Goodbye, Hello, IntentAck, IntentChanges,
-    IntentDocument, Ping, Pong, RenewRequest, RenewResponse, SiteAck, SiteChanges, StatusAck, StatusDelta, Telemetry, Welcome,
-    refused,
+    IntentDocument, Ping, Pong, RenewRequest, RenewResponse, Revocations, SiteAck, SiteChanges, StatusAck, StatusDelta,
+    Telemetry, Welcome, refused,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -46,6 +46,7 @@ pub(super) enum Event {
     Begin {
         status: StatusPosition,
         intent: IntentPosition,
+        revocations: [u8; 32],
         note: String,
     },
     Frame(Body),
@@ -83,6 +84,7 @@ pub(super) enum Effect {
     GrantTimedOut(Digest),
     Renewed(RenewResponse),
     RenewTimedOut,
+    Revoked(Revocations),
     End(End),
 }
 
@@ -168,9 +170,9 @@ impl Session {
     pub(super) fn step(&mut self, event: Event, now: Duration) -> Vec<Effect> {
         match (self.phase, event) {
             (Phase::Ended, _) => Vec::new(),
-            (Phase::New, Event::Begin { status, intent, note }) => {
+            (Phase::New, Event::Begin { status, intent, revocations, note }) => {
                 self.phase = Phase::Opening { deadline: now + WELCOME_TIMEOUT };
-                vec![Effect::Send(hello(status, intent, note))]
+                vec![Effect::Send(hello(status, intent, revocations, note))]
             }
             (_, Event::Leave(reason)) => {
                 let goodbye = Goodbye { reason: reason.clone(), retry_after_ms: 0 };
@@ -290,6 +292,7 @@ impl Session {
                     Vec::new()
                 }
             }
+            Body::Revocations(list) => vec![Effect::Revoked(list)],
             // Pong has done its work by being heard. A second Welcome and frames of the other direction mean nothing here.
             _ => Vec::new(),
         }
@@ -428,7 +431,7 @@ impl Session {
     }
 }
 
-fn hello(status: StatusPosition, intent: IntentPosition, transport_note: String) -> Body {
+fn hello(status: StatusPosition, intent: IntentPosition, revocations: [u8; 32], transport_note: String) -> Body {
     Body::Hello(Hello {
         min_version: frame::MIN_VERSION,
         max_version: frame::VERSION,
@@ -438,6 +441,7 @@ fn hello(status: StatusPosition, intent: IntentPosition, transport_note: String)
         intent_epoch: intent.epoch,
         intent_heads: intent.heads.into_iter().map(Into::into).collect(),
         transport_note,
+        revocations: revocations.to_vec().into(),
     })
 }
 

@@ -23,6 +23,7 @@ enum Make {
     DoesNotLoad,
     FailsTest,
     Errors,
+    Slow,
     CrashesAtLoad,
     CrashesAnswering,
 }
@@ -41,6 +42,8 @@ struct World {
     loads: BTreeMap<Slot, u32>,
     online: bool,
     crashes: u32,
+    /// Requests that what answers has had in this process, by the time it is replaced.
+    requests: u64,
     at: i64,
 }
 
@@ -58,6 +61,7 @@ impl World {
             loads: BTreeMap::new(),
             online: true,
             crashes: 0,
+            requests: 100,
             at: 0,
         }
     }
@@ -105,6 +109,7 @@ impl World {
 
     fn begin(&mut self) {
         (self.loaded, self.active) = (BTreeSet::new(), None);
+        self.requests = 2;
         let charged = self.state.suspect().map(|(_, slot)| slot);
         // Told at once, as the driver does, since the disk holds what is wanted.
         let desired = self.state.update.as_ref().map(|update| Box::new(update.desired.clone()));
@@ -166,21 +171,27 @@ impl World {
             }
             Effect::Activate(slot) => {
                 assert!(self.loaded.contains(&slot));
-                self.active = Some(slot);
-                self.tell(Event::Activated(slot, None));
+                let before = self.active.replace(slot).filter(|before| *before != slot);
+                let before = before.map(|before| self.measures(before, self.requests));
+                self.tell(Event::Activated(slot, before));
                 if self.make(slot) == Make::CrashesAnswering {
                     self.crash();
                 }
             }
             Effect::Measure(slot) => {
                 assert_eq!(self.active, Some(slot));
-                let errors = if self.make(slot) == Make::Errors { 50 } else { 0 };
-                let candidate = Measures { requests: 100, errors, ..Measures::default() };
+                let candidate = self.measures(slot, 100);
                 self.tell(Event::Measured(Box::new(Measured { candidate, elapsed_s: 30 })));
             }
             Effect::Settle => self.tell(Event::Settled),
         }
         true
+    }
+
+    fn measures(&self, slot: Slot, requests: u64) -> Measures {
+        let errors = if self.make(slot) == Make::Errors { requests / 2 } else { 0 };
+        let p95_us = Some(if self.make(slot) == Make::Slow { 9_000 } else { 1_000 });
+        Measures { requests, errors, p95_us, ..Measures::default() }
     }
 
     /// Lets everything happen; panics when it never ends.
@@ -248,13 +259,13 @@ fn a_good_version_is_committed_and_the_way_back_is_one_swap() {
 
 #[test]
 fn each_kind_of_bad_version_is_given_up_and_the_one_before_it_answers() {
-    for make in [Make::DoesNotLoad, Make::FailsTest, Make::Errors, Make::CrashesAtLoad, Make::CrashesAnswering] {
+    for make in [Make::DoesNotLoad, Make::FailsTest, Make::Errors, Make::Slow, Make::CrashesAtLoad, Make::CrashesAnswering] {
         let mut world = World::new(&[(slot(2, 2), make)]);
         world.want(Some(wish(1, 1)));
         world.run();
         world.want(Some(watched(wish(2, 2))));
         world.run();
-        let answered = matches!(make, Make::Errors | Make::CrashesAnswering);
+        let answered = matches!(make, Make::Errors | Make::Slow | Make::CrashesAnswering);
         let state = if answered { ModelState::RolledBack } else { ModelState::Failed };
         assert_eq!(world.end(), (state, Some(1)), "{make:?}");
         assert_eq!(world.state.verdict().unwrap().0, Health::Unhealthy);
@@ -321,6 +332,47 @@ fn a_slower_version_is_given_up_once_there_are_enough_requests() {
     assert!(too_bad(&update, &measures(20, 2_001)).unwrap().contains("2001 µs"));
     update.baseline = Some(measures(19, 1_000));
     assert_eq!(too_bad(&update, &measures(20, 9_000)), None);
+}
+
+#[test]
+fn a_slower_version_is_given_up_wherever_the_power_was_cut_and_however_little_was_answered_since() {
+    let mut steps = 0;
+    loop {
+        let mut world = World::new(&[(slot(2, 2), Make::Slow)]);
+        world.want(Some(watched(wish(1, 1))));
+        world.run();
+        world.stop_and_begin();
+        world.run();
+        world.want(Some(watched(wish(2, 2))));
+        for _ in 0..steps {
+            world.act();
+        }
+        let ended = world.state.standing().0 == ModelState::RolledBack;
+        world.crash();
+        world.run();
+        assert_eq!(world.end(), (ModelState::RolledBack, Some(1)), "cut after {steps} steps");
+        if ended {
+            break;
+        }
+        steps += 1;
+    }
+    assert!(steps > 8, "the whole way was cut: {steps}");
+}
+
+#[test]
+fn what_a_version_did_is_known_after_a_way_back_to_it() {
+    let mut world = World::new(&[(slot(3, 3), Make::Slow)]);
+    for version in [1, 2] {
+        world.want(Some(watched(wish(version, version as u8))));
+        world.run();
+    }
+    world.want(Some(wish(1, 1)));
+    world.run();
+    world.crash();
+    world.run();
+    world.want(Some(watched(wish(3, 3))));
+    world.run();
+    assert_eq!(world.end(), (ModelState::RolledBack, Some(1)));
 }
 
 #[test]
@@ -423,6 +475,7 @@ fn make() -> impl Strategy<Value = Make> {
         1 => Just(Make::DoesNotLoad),
         1 => Just(Make::FailsTest),
         1 => Just(Make::Errors),
+        1 => Just(Make::Slow),
         1 => Just(Make::CrashesAtLoad),
         1 => Just(Make::CrashesAnswering),
     ]

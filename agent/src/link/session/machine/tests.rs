@@ -6,7 +6,7 @@ const T0: Duration = Duration::from_secs(100);
 
 fn begin() -> Event {
     let intent = IntentPosition { epoch: 1, heads: vec![vec![1; 32]] };
-    Event::Begin { status: StatusPosition { boot_id: 3, seq: 9 }, intent, note: "n".into() }
+    Event::Begin { status: StatusPosition { boot_id: 3, seq: 9 }, intent, revocations: [7; 32], note: "n".into() }
 }
 
 fn opened(welcome: Welcome) -> (Session, Vec<Effect>) {
