@@ -20,7 +20,7 @@ fn device(max_bytes: u64) -> Device {
 
 impl Device {
     fn import(&self, bundle: &[u8]) -> Result<Imported, BundleError> {
-        import(bundle, &self.store, &self.pins, Micros(1_000))
+        import(bundle, &self.store, &self.pins, &|_, _| Ok(()), Micros(1_000))
     }
     fn files(&self) -> usize {
         self.store.list().unwrap().len()
@@ -39,6 +39,7 @@ fn index(files: &[&[u8]]) -> Index {
         format: bundle::FORMAT,
         created_at: Micros(1),
         models: files.iter().map(model).collect(),
+        metadata: Vec::new(),
         files: files.iter().map(|content| BundledFile { digest: Digest::of(content), size: content.len() as u64 }).collect(),
     }
 }

@@ -102,7 +102,7 @@ impl TestCa {
         let key_file = key.write(dir).unwrap();
         let chain_pem = self.issue(key.csr().unwrap().der(), tenant_id, device_id, age, life);
         let ca_pem = self.pem.clone();
-        Record { device_id, tenant_id, key_file, chain_pem, ca_pem, endpoints }.write(dir).unwrap();
+        Record { device_id, tenant_id, key_file, chain_pem, ca_pem, endpoints, trust: None }.write(dir).unwrap();
         Identity::load(dir).unwrap().unwrap()
     }
 }

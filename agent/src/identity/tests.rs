@@ -31,7 +31,7 @@ async fn plane(ca: &Arc<TestCa>, https: bool) -> (TestHttp, String) {
         let (tenant_id, device_id) = (TenantId::new(7), DeviceId::new(8));
         let chain_pem = ca.issue(&csr_der(&request.csr_pem), tenant_id, device_id, DAY, 30 * DAY);
         let endpoints = EndpointsView { quic: "localhost:7070".into(), ..EndpointsView::default() };
-        let answer = EnrolResponse { device_id, tenant_id, chain_pem, ca_pem: ca.pem.clone(), endpoints };
+        let answer = EnrolResponse { device_id, tenant_id, chain_pem, ca_pem: ca.pem.clone(), endpoints, trust: None };
         (201, serde_json::to_string(&answer).unwrap())
     });
     (http, url)
@@ -42,7 +42,7 @@ async fn a_device_joins_over_https_that_only_the_token_vouches_for() {
     let (ca, dir) = (Arc::new(TestCa::new()), tempfile::tempdir().unwrap());
     let (_http, url) = plane(&ca, true).await;
     let identity = join(&options(url.clone(), ca.token().to_string(), dir.path())).await.unwrap();
-    assert_eq!(identity.endpoints(), EndpointsView { api_url: url.clone(), quic: "localhost:7070".into(), mqtt: String::new() });
+    assert_eq!(identity.endpoints(), EndpointsView { api_url: url.clone(), quic: "localhost:7070".into(), mqtt: String::new(), ..EndpointsView::default() });
 
     let again = Identity::load(dir.path()).unwrap().unwrap();
     assert_eq!((again.device_id(), again.key_id()), (identity.device_id(), identity.key_id()));

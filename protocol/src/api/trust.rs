@@ -3,6 +3,7 @@
 //! ```text
 //! GET /trust                                    → where the repository is, the control plane's key, the roles' versions
 //! PUT /trust {files: [{role, body}]}            → the same, after signed files were taken; all of them or none
+//! GET /tuf/{tenant}/{access}/anchor             → the newest root, signed by the deployment's CA, for devices that have none
 //! GET /tuf/{tenant}/{access}/metadata/{file}    → metadata as TUF clients ask for it
 //! GET /tuf/{tenant}/{access}/targets/{path}     → target files by their hash-prefixed names
 //! ```

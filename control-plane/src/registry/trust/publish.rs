@@ -117,8 +117,17 @@ impl<'a> Draft<'a> {
             let top = self.targets("targets").ok_or_else(|| refused("there are no targets that could delegate"))?;
             let delegations = top.delegations.filter(|d| d.roles.iter().any(|r| r.name == role));
             let delegations = delegations.ok_or_else(|| refused(TrustError::NotListed { role: role.to_owned() }))?;
-            let keys = delegations.roles.iter().find(|r| r.name == role).map(|r| r.role()).unwrap_or(Role::of(vec![], 1));
+            let delegated = delegations.roles.iter().find(|r| r.name == role);
+            let keys = delegated.map_or_else(|| Role::of(vec![], 1), |r| r.role());
             new.verify(&file, "targets", &keys, &delegations.keys).map_err(refused)?;
+            // No device would look there; whoever signed it should know.
+            let outside = new.signed.targets.keys().find(|path| !delegated.is_some_and(|r| r.covers(path)));
+            if let Some(path) = outside {
+                return Err(refused(format!("`{path}` is not among what {role} may sign; see `aidos trust status`")));
+            }
+            if new.signed.delegations.as_ref().is_some_and(|further| !further.roles.is_empty()) {
+                return Err(refused(format!("{role} delegates further; only targets itself does, so that its people see to whom")));
+            }
         }
         self.check_next(role, &new.signed)?;
         let known = self.targets(role).map(|old| old.targets).unwrap_or_default();
