@@ -17,4 +17,5 @@ mod snapshots;
 mod stories;
 mod tenants;
 mod tls;
+mod signed;
 mod trust;

@@ -247,7 +247,12 @@ fn model(name: &ModelName, status: &ModelStatus) -> Finding {
         ),
         ModelState::Waiting => {
             let detail = format!("version {active} answers; waiting: {}", status.error);
-            finding(&what, Level::Ok, detail, "it goes on by itself; a window, a battery, a full disk or a signature is waited for")
+            finding(
+                &what,
+                Level::Ok,
+                detail,
+                "it goes on by itself; a window, a battery, a full disk or a signature is waited for",
+            )
         }
         _ if status.error.is_empty() => finding(&what, Level::Ok, format!("version {active} answers, another is on its way"), ""),
         _ => finding(&what, Level::Warn, format!("version {active} answers; waiting: {}", status.error), "check the link"),

@@ -378,7 +378,7 @@ fn trust_component(components: &Components, guard: Guard, statuses: Statuses, st
         };
         async move {
             let told = stop.clone();
-            tokio::join!(guard.run(stop), async { drop(told.run_until_cancelled(tell).await) });
+            tokio::join!(guard.run(stop), told.run_until_cancelled(tell));
             Ok(())
         }
     })

@@ -89,12 +89,7 @@ pub async fn import_bundle(config: &Config, file: &Path) -> Result<Imported, Imp
 }
 
 /// Imports a bundle beside what else this process does. Without a guard there is no root to judge it by.
-pub(super) async fn take_bundle(
-    file: PathBuf,
-    store: Chunks,
-    pins: Pins,
-    guard: Option<Guard>,
-) -> Result<Imported, ImportError> {
+pub(super) async fn take_bundle(file: PathBuf, store: Chunks, pins: Pins, guard: Option<Guard>) -> Result<Imported, ImportError> {
     let runtime = tokio::runtime::Handle::current();
     let import = move || {
         let judge = |metadata, models: &[Wanted]| match &guard {

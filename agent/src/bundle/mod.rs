@@ -77,13 +77,7 @@ pub struct Imported {
 pub type Judge<'a> = &'a dyn Fn(BTreeMap<String, Vec<u8>>, &[Wanted]) -> Result<(), Unvouched>;
 
 /// Imports the bundle at `path`. Blocks for as long as reading it takes.
-pub fn import_file(
-    path: &Path,
-    store: &Chunks,
-    pins: &Pins,
-    judge: Judge<'_>,
-    now: Micros,
-) -> Result<Imported, BundleError> {
+pub fn import_file(path: &Path, store: &Chunks, pins: &Pins, judge: Judge<'_>, now: Micros) -> Result<Imported, BundleError> {
     let failed = |source| BundleError::File { path: path.display().to_string(), source };
     // A pipe or a device would be waited for without end.
     if !std::fs::metadata(path).map_err(failed)?.is_file() {
@@ -93,13 +87,7 @@ pub fn import_file(
 }
 
 /// Imports a bundle from a stream.
-pub fn import(
-    bytes: impl Read,
-    store: &Chunks,
-    pins: &Pins,
-    judge: Judge<'_>,
-    now: Micros,
-) -> Result<Imported, BundleError> {
+pub fn import(bytes: impl Read, store: &Chunks, pins: &Pins, judge: Judge<'_>, now: Micros) -> Result<Imported, BundleError> {
     let mut archive = tar::Archive::new(io::BufReader::with_capacity(BUFFER, bytes));
     // Raw: long names and other extensions of the format are then entries like others, and refused, instead of being read into
     // memory at whatever length they claim.

@@ -28,7 +28,10 @@ impl Identity {
         let current = self.current();
         check(&anchor, current.record.tenant_id, &current.ca)?;
         let identity = self.clone();
-        let taken = tokio::task::spawn_blocking(move || identity.replace(|record| drop(record.trust.get_or_insert(anchor))));
+        let begin = move |record: &mut super::Record| {
+            record.trust.get_or_insert(anchor);
+        };
+        let taken = tokio::task::spawn_blocking(move || identity.replace(begin));
         taken.await.unwrap_or_else(|e| Err(IdentityError::Crypto(format!("the change was interrupted: {e}"))))
     }
 }

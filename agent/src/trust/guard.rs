@@ -113,11 +113,7 @@ impl Guard {
         Self::with_clock(store, clock, origin).await
     }
 
-    pub(super) async fn with_clock(
-        store: TrustStore,
-        clock: SharedClock,
-        origin: Arc<dyn Origin>,
-    ) -> Result<Self, LedgerError> {
+    pub(super) async fn with_clock(store: TrustStore, clock: SharedClock, origin: Arc<dyn Origin>) -> Result<Self, LedgerError> {
         let inner = Inner { store, origin, clock, one: Mutex::default(), status: watch::Sender::default() };
         let guard = Self { inner: Arc::new(inner) };
         if let Err(error) = guard.inner.known().await {
@@ -130,6 +126,11 @@ impl Guard {
     /// By whose word this device installs; a watch, so that changes can be told.
     pub fn status(&self) -> watch::Receiver<TrustStatus> {
         self.inner.status.subscribe()
+    }
+
+    /// By whose word it installs now.
+    pub fn told(&self) -> TrustStatus {
+        self.inner.status.borrow().clone()
     }
 
     /// Brings what is known up to date; takes a root where there was none and the control plane tells one.
@@ -343,9 +344,7 @@ impl Inner {
                     error: error.unwrap_or_default(),
                 }
             }
-            Some(Err(error)) => {
-                TrustStatus { state: TrustState::Stale, error: error.to_string(), ..TrustStatus::default() }
-            }
+            Some(Err(error)) => TrustStatus { state: TrustState::Stale, error: error.to_string(), ..TrustStatus::default() },
             None => TrustStatus { error: trouble.map(ToString::to_string).unwrap_or_default(), ..TrustStatus::default() },
         };
         self.status.send_if_modified(|shown| {

@@ -34,13 +34,13 @@ impl TrustStore {
     pub async fn bind(&self, device: DeviceId) -> Result<(), LedgerError> {
         let device = device.to_string();
         let work = move |tx: &rusqlite::Transaction<'_>| {
-            let known: Option<String> =
-                tx.query_row("SELECT device FROM trust_device", [], |row| row.get(0)).optional()?;
+            let known: Option<String> = tx.query_row("SELECT device FROM trust_device", [], |row| row.get(0)).optional()?;
             if known.as_ref().is_some_and(|known| *known != device) {
                 tx.execute("DELETE FROM trust", [])?;
                 tx.execute("DELETE FROM trust_time", [])?;
             }
-            let put = "INSERT INTO trust_device (id, device) VALUES (0, ?1) ON CONFLICT (id) DO UPDATE SET device = excluded.device";
+            let put =
+                "INSERT INTO trust_device (id, device) VALUES (0, ?1) ON CONFLICT (id) DO UPDATE SET device = excluded.device";
             tx.execute(put, [device])?;
             Ok(())
         };

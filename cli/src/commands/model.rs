@@ -1,5 +1,6 @@
 //! `aidos model`: what the registry holds.
 
+use super::trust::{self, Change};
 use super::{client, pair};
 use crate::client::Client;
 use crate::error::CliError;
@@ -74,6 +75,8 @@ impl Model {
         match self {
             Model::Push { file, name, manifest, card, labels } => {
                 let version = push(&client, &file, name, manifest, card, labels).await?;
+                let command = format!("{}@{}", version.model, version.version);
+                trust::after_push(&client, global, &Change::default().model(&version, None), &command).await?;
                 output::one(global.output, &version, || describe(&version))
             }
             Model::List => output::list(global.output, &client.list::<ModelView>("models", &[]).await?),

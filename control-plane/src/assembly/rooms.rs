@@ -105,14 +105,8 @@ impl Rooms {
         )
         .await?;
         let repositories = Arc::new(Repositories(trust.clone()));
-        let enrolment = Enrolment::new(
-            devices.clone(),
-            tokens.clone(),
-            source.clone(),
-            pki.clone(),
-            repositories.clone(),
-            public.clone(),
-        );
+        let enrolment =
+            Enrolment::new(devices.clone(), tokens.clone(), source.clone(), pki.clone(), repositories.clone(), public.clone());
         let fleet = Arc::new(FleetOfRollouts { devices: devices.clone(), twins: twins.clone(), live: live.clone() });
         let deployments = Deployments::new(db, models.clone(), fleet, activity.clone(), events, clock.clone());
 

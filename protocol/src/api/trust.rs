@@ -27,6 +27,20 @@ pub struct TrustView {
     pub online_key: Key,
     /// Every role's newest file; empty before the first root.
     pub roles: Vec<TrustRoleView>,
+    /// Who else may sign some of the targets, in the order in which they are asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publishers: Vec<PublisherView>,
+}
+
+/// Somebody whom targets delegates to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PublisherView {
+    /// The role's name.
+    pub name: String,
+    /// Patterns of the target paths that it may sign.
+    pub paths: Vec<String>,
+    /// Its keys' ids.
+    pub keys: Vec<String>,
 }
 
 /// A role's newest file.

@@ -1,11 +1,11 @@
 //! Whether signed metadata vouch for what a device is about to install. Pure.
 
 use super::{Found, ModelTarget, ReleaseTarget, Target};
+use crate::ModelName;
 use crate::artifact::Digest;
 use crate::bundle::{BundledModel, manifest_file};
 use crate::manifest::Manifest;
 use crate::twin::{DesiredModel, DesiredRelease};
-use crate::ModelName;
 
 /// What is to be installed, as the control plane asks for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +18,11 @@ pub struct Wanted {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
     /// `manifest` is the digest of the file that holds it.
-    Model { target: ModelTarget, manifest: Digest, golden: Option<Digest> },
+    Model {
+        target: ModelTarget,
+        manifest: Digest,
+        golden: Option<Digest>,
+    },
     Release(ReleaseTarget),
 }
 
@@ -71,8 +75,7 @@ impl Wanted {
 
     /// A release of the agent that intent asks for.
     pub fn release(desired: &DesiredRelease) -> Self {
-        let target =
-            ReleaseTarget { version: desired.version.clone(), arch: desired.arch.clone(), counter: desired.counter };
+        let target = ReleaseTarget { version: desired.version.clone(), arch: desired.arch.clone(), counter: desired.counter };
         Self { kind: Kind::Release(target), digest: desired.digest, size: desired.size }
     }
 
@@ -132,7 +135,8 @@ impl Wanted {
                 golden.map_or(Ok(()), |golden| same("golden cases", golden.to_string(), text(signed.golden)))
             }
             Kind::Release(wanted) => {
-                let named = |target: &ReleaseTarget| format!("{} for {} with counter {}", target.version, target.arch, target.counter);
+                let named =
+                    |target: &ReleaseTarget| format!("{} for {} with counter {}", target.version, target.arch, target.counter);
                 let signed = ReleaseTarget::of(target).as_ref().map_or_else(|| "nothing".to_owned(), named);
                 same("name", named(wanted), signed)
             }

@@ -7,11 +7,11 @@ mod trust;
 mod uploads;
 
 use super::{Artifacts, Models, Releases, Trust, TrustKeys};
-use crate::platform::pki::Pki;
 use crate::platform::clock::Clock;
 use crate::platform::db::Db;
 use crate::platform::http::Events;
 use crate::platform::objects::Objects;
+use crate::platform::pki::Pki;
 use crate::platform::testing;
 use crate::tenants::{Activity, Caller};
 use aidos_protocol::{TenantId, artifact::Digest};

@@ -2,7 +2,7 @@
 
 use super::access::Access;
 use super::online;
-use super::publish::Draft;
+use super::publish::{self, Draft};
 use crate::platform::{
     clock::Clock,
     db::{Db, StoreError},
@@ -105,11 +105,14 @@ impl Trust {
             created_at: row.created,
             created_by: row.created_by,
         };
+        let top = rows.iter().find(|row| row.role == "targets");
+        let publishers = top.map(|row| publish::publishers(&row.body)).unwrap_or_default();
         TrustView {
             metadata_url: format!("{base}metadata/"),
             targets_url: format!("{base}targets/"),
             online_key: self.online.public(),
             roles: rows.into_iter().map(role).collect(),
+            publishers,
         }
     }
 
