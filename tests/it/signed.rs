@@ -2,9 +2,10 @@
 
 use crate::stories::{digit, predicts_seven, sample_model, variant};
 use crate::trust::{Repository, text};
-use aidos_tests::{Agent, Fleet, eventually};
+use aidos_tests::{Agent, Fleet, binary, eventually};
 use serde_json::{Value, json};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 /// What a device reports at `path`, once it satisfies `check`.
@@ -92,10 +93,9 @@ async fn an_unsigned_version_waits_for_its_signature_also_on_a_device_that_joine
     let status = stands(&fleet, "edge", 2, "waiting").await;
     assert!(status["error"].as_str().unwrap().contains("run `aidos trust sign digits@2`"), "{status}");
     assert_eq!(status["active_version"], 1);
-    let deployments = fleet.api.get("deployments").await;
-    let newest = deployments["items"][0]["id"].as_str().unwrap();
-    let shown = text(&fleet.cli(&["deployment", "show", newest]));
-    assert!(shown.contains("aidos trust sign digits@2"), "{shown}");
+    let id = fleet.device("edge", "online").await["id"].as_str().unwrap().to_owned();
+    let shown = text(&fleet.cli(&["device", "show", &id]));
+    assert!(shown.contains("aidos trust sign digits@2") && shown.contains("signed updates only"), "{shown}");
     repository.aidos(&["sign", "digits@2"]);
     ready(&fleet, &agent, "edge", 2).await;
 }
@@ -220,18 +220,47 @@ async fn a_release_of_the_agent_is_taken_once_it_is_signed() {
     assert_eq!(status["active"], "0.1.0+signed");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_clock_at_1970_neither_blocks_a_signed_version_nor_lets_an_unsigned_one_in() {
+/// Sets a process's wall clock, and only that: the monotonic one is nobody's to set.
+fn wall_clock(at: &str) -> [(&'static str, String); 3] {
     const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
     assert!(Path::new(LIBRARY).exists(), "faketime is not there: `cargo xtask test` installs it");
+    let preload = ("LD_PRELOAD", LIBRARY.to_owned());
+    [preload, ("FAKETIME", format!("@{at} 00:00:00")), ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned())]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_at_2038_neither_blocks_a_stick_that_is_valid_nor_lets_one_in_that_is_not_signed() {
+    let fleet = Fleet::start().await;
+    fleet.push("digits", &sample_model()).await;
+    let repository = Repository::init(&fleet).await;
+    repository.aidos(&["sign", "digits@1"]);
+    let stick = fleet.folder().join("stick.tar");
+    assert!(fleet.cli(&["bundle", "export", "digits@1", "--out", &stick.to_string_lossy()]).status.success());
+    let forged = fleet.folder().join("forged.tar");
+    let bytes = std::fs::read(&stick).unwrap();
+    std::fs::write(&forged, replaced(&bytes, b"\"name\":\"digits\"", b"\"name\":\"digitz\"")).unwrap();
+    for (year, at) in [("1970", "1970-01-02"), ("2038", "2038-01-20")] {
+        let agent = fleet.joined(year, &fleet.token(&json!({})).await, &fleet.folder().join(year));
+        let import = |file: &Path| {
+            let mut command = Command::new(binary("aidos-agent"));
+            command.args(["bundle", "import"]).arg(file).arg("--data-dir").arg(&agent.dir);
+            command.envs(wall_clock(at)).output().unwrap()
+        };
+        let refused = import(&forged);
+        assert!(!refused.status.success() && text(&refused).contains("digitz@1 is not signed"), "{}", text(&refused));
+        let taken = import(&stick);
+        assert!(taken.status.success(), "{at}: {}", text(&taken));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_at_1970_neither_blocks_a_signed_version_nor_lets_an_unsigned_one_in() {
     let fleet = Fleet::start().await;
     fleet.push("digits", &sample_model()).await;
     let repository = Repository::init(&fleet).await;
     let token = fleet.token(&json!({})).await;
     let mut agent = fleet.joined("edge", &token, &fleet.folder().join("edge"));
-    // Only the wall clock: the monotonic one is nobody's to set.
-    let environment = [("LD_PRELOAD", LIBRARY), ("FAKETIME", "@1970-01-02 00:00:00"), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
-    agent.environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    agent.environment = wall_clock("1970-01-02").map(|(name, value)| (name.to_owned(), value)).to_vec();
     agent.start().await;
     ask_for(&fleet, "digits@1", "all");
     let status = stands(&fleet, "edge", 1, "waiting").await;

@@ -192,6 +192,7 @@ proptest! {
 #[tokio::test]
 async fn a_root_of_trust_is_taken_once_and_only_when_the_deployments_ca_signed_it_for_this_tenant() {
     use aidos_protocol::trust::{Expires, Role, Root, RootRoles, SigningKey, sign};
+    let tenant_id = TenantId::new(7);
     let key = SigningKey::from_pkcs8(&SigningKey::generate().unwrap()).unwrap();
     let role = || Role::of(vec![key.id()], 1);
     let expires = Expires::at(Micros(4_000_000_000_000_000));
@@ -205,7 +206,7 @@ async fn a_root_of_trust_is_taken_once_and_only_when_the_deployments_ca_signed_i
         let ca = Arc::clone(&ca);
         http.answer("POST /api/v1/enrol", move |body| {
             let request: EnrolRequest = serde_json::from_slice(body).unwrap();
-            let (tenant_id, device_id) = (TenantId::new(7), DeviceId::new(8));
+            let device_id = DeviceId::new(8);
             let chain_pem = ca.issue(&csr_der(&request.csr_pem), tenant_id, device_id, DAY, 30 * DAY);
             let endpoints = EndpointsView { trust: "/tuf/x/".into(), ..EndpointsView::default() };
             let trust = Some(anchor.clone());
@@ -213,16 +214,16 @@ async fn a_root_of_trust_is_taken_once_and_only_when_the_deployments_ca_signed_i
             (201, serde_json::to_string(&answer).unwrap())
         });
     };
-    let good = ca.anchor(TenantId::new(7), &root(1));
+    let good = ca.anchor(tenant_id, &root(1));
     let options = options(url.clone(), ca.token().to_string(), dir.path());
     let attempt = || join(&options);
     for bad in [
-        TestCa::new().anchor(TenantId::new(7), &root(1)),
+        TestCa::new().anchor(tenant_id, &root(1)),
         ca.anchor(TenantId::new(6), &root(1)),
         TrustAnchor { root: root(2), ..good.clone() },
         TrustAnchor { signature: "?".into(), ..good.clone() },
         // Signed by the CA, and no root by its own signatures.
-        ca.anchor(TenantId::new(7), "{}"),
+        ca.anchor(tenant_id, "{}"),
     ] {
         answering(bad);
         assert!(matches!(attempt().await.unwrap_err(), JoinError::BadAnswer(_)));
@@ -232,7 +233,7 @@ async fn a_root_of_trust_is_taken_once_and_only_when_the_deployments_ca_signed_i
     let identity = attempt().await.unwrap();
     assert_eq!((identity.anchor(), identity.endpoints().trust), (Some(root(1)), "/tuf/x/".to_owned()));
     // A later one does not take its place; later roots prove themselves.
-    identity.take_anchor(ca.anchor(TenantId::new(7), &root(2))).await.unwrap();
-    identity.take_anchor(TestCa::new().anchor(TenantId::new(7), &root(3))).await.unwrap_err();
+    identity.take_anchor(ca.anchor(tenant_id, &root(2))).await.unwrap();
+    identity.take_anchor(TestCa::new().anchor(tenant_id, &root(3))).await.unwrap_err();
     assert_eq!(Identity::load(dir.path()).unwrap().unwrap().anchor(), Some(root(1)));
 }
