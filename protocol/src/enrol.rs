@@ -3,6 +3,7 @@
 //! A join token is `aidos1.<base64url(json)>`: the control plane's address, the token's id and secret, and the SHA-256 of the
 //! deployment's CA certificate, so that a device trusts the right control plane before it has any certificate.
 
+use crate::artifact::Digest;
 use crate::{DeviceId, TenantId, TokenId};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
@@ -76,6 +77,24 @@ pub struct EnrolResponse {
     pub ca_pem: String,
     /// Where to connect.
     pub endpoints: EndpointsView,
+    /// The root of the tenant's update repository; absent where its people have made none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<TrustAnchor>,
+}
+
+/// The root by which a device begins to believe updates. It is taken once; later roots prove themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct TrustAnchor {
+    /// The newest root, byte for byte.
+    pub root: String,
+    /// ECDSA P-256/SHA-256 (ASN.1 DER, base64) by the deployment's CA over [`anchor_message`]: what came on a way that others
+    /// can open is still of the control plane that the join token's pin names.
+    pub signature: String,
+}
+
+/// What the deployment's CA signs in a [`TrustAnchor`].
+pub fn anchor_message(tenant: TenantId, root: &[u8]) -> Vec<u8> {
+    format!("aidos trust root v1\0{tenant}\0{}", Digest::of(root)).into_bytes()
 }
 
 /// Where a control plane is reached.
@@ -89,6 +108,10 @@ pub struct EndpointsView {
     /// `host:port`, TCP with TLS; empty: not offered.
     #[serde(default)]
     pub mqtt: String,
+    /// The tenant's update repository, a URL or a path of the API, to which `metadata/`, `targets/` and `anchor` are added;
+    /// empty: not told.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub trust: String,
 }
 
 /// `POST /api/v1/enrol/renew`: for a certificate that is about to expire, or expired at most [`RENEW_GRACE_DAYS`] ago.

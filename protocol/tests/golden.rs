@@ -36,7 +36,9 @@ fn frames() -> Vec<(&'static str, Body)> {
     let command = |kind| frame::Command { id: "cmd_1".into(), expires_us: 7, kind: Some(kind) };
     let entry = |path: &str| frame::StatusEntry { path: path.into(), value: br#"{"a":1}"#[..].into(), seq: 3 };
     let sample = |seq| frame::Sample { seq, time_us: -1, values: vec![1.5, f64::INFINITY] };
-    let endpoints = frame::Endpoints { api_url: "https://a".into(), quic: "a:1".into(), mqtt: "a:2".into() };
+    let endpoints =
+        frame::Endpoints { api_url: "https://a".into(), quic: "a:1".into(), mqtt: "a:2".into(), trust: String::new() };
+    let repository = frame::Endpoints { trust: "/api/v1/tuf/t/x/".into(), ..endpoints.clone() };
     vec![
         (
             "hello",
@@ -126,6 +128,7 @@ fn frames() -> Vec<(&'static str, Body)> {
                 endpoints: Some(endpoints),
             }),
         ),
+        ("welcome_repository", Body::Welcome(frame::Welcome { version: 1, endpoints: Some(repository), ..Default::default() })),
         (
             "refused",
             Body::Refused(frame::Refused { code: refused::Code::Revoked.into(), message: "revoked".into(), retry_after_ms: 11 }),
@@ -266,4 +269,27 @@ fn documents_of_earlier_versions_read_as_ever() {
         &Intent::identify(&change).unwrap().0,
     );
     assert_eq!(self::kept("twin_site_message", &message), message);
+}
+
+/// What joined devices of each released version were answered; a field that is missing in one has a default for ever.
+#[test]
+fn an_answer_to_a_join_reads_back_with_and_without_a_root() {
+    use aidos_protocol::enrol::{EndpointsView, EnrolResponse, TrustAnchor};
+    let (device_id, tenant_id) = (DeviceId::new(1_767_225_600_000), TenantId::new(1_767_225_600_000));
+    let endpoints = EndpointsView { api_url: "https://a".into(), quic: "a:1".into(), mqtt: "a:2".into(), trust: String::new() };
+    let (chain_pem, ca_pem) = ("chain".to_owned(), "ca".to_owned());
+    let before = EnrolResponse { device_id, tenant_id, chain_pem, ca_pem, endpoints: endpoints.clone(), trust: None };
+    let trust = Some(TrustAnchor { root: "{\"signed\": {}}".into(), signature: "MEUC".into() });
+    let now =
+        EnrolResponse { endpoints: EndpointsView { trust: "/api/v1/tuf/t/x/".into(), ..endpoints }, trust, ..before.clone() };
+    for (name, answer) in [("enrol_response", before), ("enrol_response_trust", now)] {
+        // Ids are random in their lower half.
+        let read: EnrolResponse = serde_json::from_slice(&kept(name, &serde_json::to_vec_pretty(&answer).unwrap())).unwrap();
+        let (is, was) = (&read, &answer);
+        assert_eq!(
+            (&is.chain_pem, &is.ca_pem, &is.endpoints, &is.trust),
+            (&was.chain_pem, &was.ca_pem, &was.endpoints, &was.trust)
+        );
+        assert_eq!(serde_json::to_vec_pretty(&read).unwrap(), kept(name, &[]));
+    }
 }

@@ -15,6 +15,7 @@ mod offline;
 mod real_models;
 mod rollouts;
 mod selfupdate;
+mod signed;
 mod sim;
 mod snapshots;
 mod stories;

@@ -1,6 +1,6 @@
 //! The main job: one command brings up a fleet, a model goes out to it, and it answers, also once the control plane is gone.
 
-use crate::stories::{digit, predicts_seven};
+use crate::stories::{digit, predicts_seven, variant};
 use aidos_tests::{Process, binary, eventually};
 use std::path::Path;
 use std::process::{Command, Output};
@@ -78,6 +78,16 @@ async fn one_command_brings_up_a_fleet_that_answers_and_resumes() {
     let trust: serde_json::Value = serde_json::from_slice(&trust.stdout).unwrap();
     let targets = trust["roles"].as_array().unwrap().iter().find(|role| role["role"] == "targets").unwrap();
     assert_eq!(targets["version"], 2);
+
+    // What is pushed on this machine is signed with those keys, so that the device takes it.
+    let shown = aidos(folder.path(), &["device", "show", &device]);
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("signed updates only"), "{shown:?}");
+    let file = variant(folder.path(), 2, 10);
+    let pushed = aidos(folder.path(), &["model", "push", file.to_str().unwrap(), "--name", "digits"]);
+    assert!(String::from_utf8_lossy(&pushed.stderr).contains("signed with the development keys"), "{pushed:?}");
+    let deployed = aidos(folder.path(), &["deploy", "digits@2", "--to", "all", "--wait", "--timeout", "60s"]);
+    assert!(deployed.status.success(), "{deployed:?}");
+    predicts_seven(&aidos(folder.path(), &predict));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,21 +10,23 @@ use std::process::{Command, Output};
 const PASSPHRASE: &str = "five words make it long";
 const TARGET: &str = "models/digits/1/model.onnx";
 
-fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 /// A tenant's repository as its people and clients see it.
-struct Repository<'a> {
+pub(crate) struct Repository<'a> {
     fleet: &'a Fleet,
     view: Value,
-    keys: PathBuf,
+    /// Where the people's keys are.
+    pub(crate) keys: PathBuf,
     /// The root that clients begin with.
     root: PathBuf,
 }
 
 impl<'a> Repository<'a> {
-    async fn init(fleet: &'a Fleet) -> Self {
+    /// Makes the tenant's keys and its repository.
+    pub(crate) async fn init(fleet: &'a Fleet) -> Self {
         let keys = fleet.folder().join("keys");
         let repository = Self { fleet, view: Value::Null, root: fleet.folder().join("first-root.json"), keys };
         repository.aidos(&["init"]);
@@ -32,15 +34,28 @@ impl<'a> Repository<'a> {
         Self { view: fleet.api.get("trust").await, ..repository }
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    /// One that was made before.
+    pub(crate) async fn at(fleet: &'a Fleet) -> Self {
+        let (keys, root) = (fleet.folder().join("keys"), fleet.folder().join("first-root.json"));
+        Self { view: fleet.api.get("trust").await, root, keys, fleet }
+    }
+
+    /// Runs `aidos trust` with the people's keys.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        self.run_with(&self.keys, arguments)
+    }
+
+    /// Runs `aidos trust` with the keys in a folder.
+    pub(crate) fn run_with(&self, keys: &Path, arguments: &[&str]) -> Output {
         let passphrase = self.fleet.folder().join("passphrase");
         std::fs::write(&passphrase, PASSPHRASE).unwrap();
-        let keys = self.keys.to_str().unwrap();
+        let keys = keys.to_str().unwrap();
         let after = ["--keys", keys, "--passphrase-file", passphrase.to_str().unwrap()];
         self.fleet.cli(&[&["trust"], arguments, &after].concat())
     }
 
-    fn aidos(&self, arguments: &[&str]) {
+    /// The same, which must succeed.
+    pub(crate) fn aidos(&self, arguments: &[&str]) {
         let output = self.run(arguments);
         assert!(output.status.success(), "aidos trust {arguments:?}: {}", text(&output));
     }
@@ -95,7 +110,7 @@ impl<'a> Repository<'a> {
     }
 
     /// All clients; python-tuf and the agent's verifier go on from what `name` knows.
-    fn all_accept(&self, name: &str, target: &str) {
+    pub(crate) fn all_accept(&self, name: &str, target: &str) {
         let python = self.python_tuf(&format!("python-{name}"), target);
         assert!(python.status.success(), "{}", text(&python));
         let answer: Value = serde_json::from_slice(&python.stdout).unwrap();

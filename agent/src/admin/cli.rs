@@ -253,7 +253,7 @@ impl Cli {
                 let file = file.canonicalize().map_err(|error| CommandError::File(file, error))?;
                 let request = Request::ImportBundle { file: file.clone() };
                 let imported = match call_within::<Imported>(LONG_PATIENCE, &dir, &request).await {
-                    Err(AdminError::NotRunning(_)) => assembly::import_bundle(&config, &file)?,
+                    Err(AdminError::NotRunning(_)) => assembly::import_bundle(&config, &file).await?,
                     answered => answered?,
                 };
                 print::imported(output, &imported)?;

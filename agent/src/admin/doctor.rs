@@ -7,7 +7,7 @@ use crate::state::SpoolStats;
 use aidos_protocol::ModelName;
 use aidos_protocol::artifact::Digest;
 use aidos_protocol::time::Micros;
-use aidos_protocol::twin::{ModelState, ModelStatus};
+use aidos_protocol::twin::{ModelState, ModelStatus, TrustState, TrustStatus};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -66,6 +66,8 @@ pub struct Health {
     pub ledger_set_aside: Option<String>,
     /// Where each model stands.
     pub models: BTreeMap<ModelName, ModelStatus>,
+    /// By whose word this device installs.
+    pub trust: Option<TrustStatus>,
     /// Model files that had rotted and were removed.
     pub rotten: Vec<Digest>,
     /// The telemetry that waits.
@@ -82,6 +84,7 @@ pub fn findings(health: &Health) -> Vec<Finding> {
     if health.running && health.certificate.is_some() {
         all.push(link(health));
     }
+    all.extend(health.trust.as_ref().map(trust));
     all.extend(health.neighbours.map(near));
     all.extend(health.spool.map(telemetry));
     all.extend(health.models.iter().map(|(name, status)| model(name, status)));
@@ -178,6 +181,22 @@ fn link(health: &Health) -> Finding {
     }
 }
 
+fn trust(status: &TrustStatus) -> Finding {
+    const WHAT: &str = "trust";
+    match status.state {
+        // As it was set up, so nothing is wrong with the device.
+        TrustState::Unsigned => {
+            let detail = "no root: what is installed rests on the control plane's word alone";
+            finding(WHAT, Level::Ok, detail, "let the tenant's people make one: `aidos trust init`")
+        }
+        TrustState::Verified => finding(WHAT, Level::Ok, format!("root {}, only what is signed is installed", status.root), ""),
+        TrustState::Stale => {
+            let hint = "what is installed goes on; check the link, and `aidos trust status` for what has expired";
+            finding(WHAT, Level::Warn, format!("root {}: {}", status.root, status.error), hint)
+        }
+    }
+}
+
 fn near(view: neighbours::View) -> Finding {
     const WHAT: &str = "neighbours";
     let neighbours::View { enabled, sited, known, met, shunned, totals } = view;
@@ -228,7 +247,12 @@ fn model(name: &ModelName, status: &ModelStatus) -> Finding {
         ),
         ModelState::Waiting => {
             let detail = format!("version {active} answers; waiting: {}", status.error);
-            finding(&what, Level::Ok, detail, "it goes on by itself; a window, a battery or a full disk is waited for")
+            finding(
+                &what,
+                Level::Ok,
+                detail,
+                "it goes on by itself; a window, a battery, a full disk or a signature is waited for",
+            )
         }
         _ if status.error.is_empty() => finding(&what, Level::Ok, format!("version {active} answers, another is on its way"), ""),
         _ => finding(&what, Level::Warn, format!("version {active} answers; waiting: {}", status.error), "check the link"),
@@ -258,9 +282,16 @@ mod tests {
         neighbours::View { enabled: true, sited, known: 3, met: 2, shunned, ..neighbours::View::default() }
     }
 
+    fn trusting(state: TrustState) -> TrustStatus {
+        TrustStatus { state, root: 1, error: "the timestamp has expired".into(), ..TrustStatus::default() }
+    }
+
     #[test]
     fn nothing_is_wrong_with_a_healthy_device() {
         assert_eq!(wrong(&healthy()), []);
+        for state in [TrustState::Unsigned, TrustState::Verified] {
+            assert_eq!(wrong(&Health { trust: Some(trusting(state)), ..healthy() }), []);
+        }
         for neighbours in [neighbours::View::default(), sited(true, 0)] {
             assert_eq!(wrong(&Health { neighbours: Some(neighbours), ..healthy() }), []);
         }
@@ -284,6 +315,7 @@ mod tests {
             ("link", Health { transport: None, ..healthy() }),
             ("link", Health { link_note: "QUIC is blocked".into(), ..healthy() }),
             ("model digits", Health { models: BTreeMap::from([("digits".parse().unwrap(), failed)]), ..healthy() }),
+            ("trust", Health { trust: Some(trusting(TrustState::Stale)), ..healthy() }),
             ("neighbours", Health { neighbours: Some(sited(false, 0)), ..healthy() }),
             ("neighbours", Health { neighbours: Some(sited(true, 1)), ..healthy() }),
             ("model file", Health { rotten: vec![Digest::of(b"x")], ..healthy() }),

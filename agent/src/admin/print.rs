@@ -6,7 +6,7 @@ use crate::bundle::Imported;
 use crate::identity::Identity;
 use crate::observe::LogLine;
 use aidos_protocol::time::Micros;
-use aidos_protocol::twin::IntentView;
+use aidos_protocol::twin::{IntentView, TrustState, TrustStatus};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -123,6 +123,7 @@ pub(super) fn status(output: Output, status: &StatusView) -> Done {
             rows.push(row(["control plane", &link.api_url]));
             rows.push(row(["link", &if link.note.is_empty() { how } else { format!("{how}: {}", link.note) }]));
             rows.push(row(["certificate", &format!("until {}", status.certificate_until.map_or_else(|| "-".into(), time))]));
+            rows.push(row(["trust", &trust(&status.trust)]));
             rows.push(row(["edits pending", &status.edits_pending.to_string()]));
         }
         let telemetry = format!("{} samples wait, {} lost", status.telemetry_waiting, status.telemetry_lost);
@@ -133,6 +134,14 @@ pub(super) fn status(output: Output, status: &StatusView) -> Done {
         }
         rows
     })
+}
+
+fn trust(trust: &TrustStatus) -> String {
+    match trust.state {
+        TrustState::Unsigned => "no root: installs by the control plane's word alone".to_owned(),
+        TrustState::Verified => format!("root {}, signed updates only, valid until {}", trust.root, time(trust.expires_us)),
+        TrustState::Stale => format!("root {}, nothing new is installed: {}", trust.root, trust.error),
+    }
 }
 
 fn state(model: &aidos_protocol::twin::ModelStatus) -> String {

@@ -3,7 +3,7 @@
 use super::Finding;
 use crate::observe::LogLine;
 use aidos_protocol::time::Micros;
-use aidos_protocol::twin::{IntentView, ModelStatus};
+use aidos_protocol::twin::{IntentView, ModelStatus, TrustStatus};
 use aidos_protocol::{DeviceId, ModelName, TenantId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -82,6 +82,9 @@ pub struct StatusView {
     pub certificate_until: Option<Micros>,
     /// The link.
     pub link: LinkView,
+    /// By whose word it installs.
+    #[serde(default)]
+    pub trust: TrustStatus,
     /// Models by name.
     pub models: BTreeMap<ModelName, ModelStatus>,
     /// Samples that wait for the link.

@@ -1,14 +1,16 @@
 //! What the admin socket asks, answered from the components.
 
+use super::offline::take_bundle;
 use super::ports::Links;
 use crate::admin::{Agent, Finding, Health, LinkView, StatusView, findings};
-use crate::bundle::{self, Imported};
+use crate::bundle::Imported;
 use crate::clock;
 use crate::identity::Identity;
 use crate::models::Reconciler;
 use crate::neighbours::Neighbours;
 use crate::observe::{LogLine, Logs};
 use crate::state::{Chunks, Ledger, Pins, Spool, free_bytes};
+use crate::trust::Guard;
 use crate::twin::Replica;
 use aidos_protocol::ModelName;
 use aidos_protocol::time::Micros;
@@ -30,6 +32,7 @@ pub(super) struct Desk {
     pub(super) neighbours: Neighbours,
     pub(super) store: Chunks,
     pub(super) pins: Pins,
+    pub(super) guard: Guard,
     pub(super) spool: Spool,
     pub(super) logs: Logs,
 }
@@ -53,6 +56,7 @@ impl Agent for Desk {
                 note: link.note,
                 api_url: self.identity.endpoints().api_url,
             },
+            trust: self.guard.told(),
             models: self.reconciler.statuses(),
             telemetry_waiting: spool.waiting,
             telemetry_lost: spool.lost_samples,
@@ -90,6 +94,7 @@ impl Agent for Desk {
             ledger_set_aside: self.ledger.set_aside().map(|aside| aside.path.display().to_string()),
             rotten: self.reconciler.verify_files().await.unwrap_or_default(),
             models: self.reconciler.statuses(),
+            trust: Some(self.guard.told()),
             spool: Some(self.spool.stats().await),
             neighbours: Some(self.neighbours.view()),
             running: true,
@@ -101,9 +106,8 @@ impl Agent for Desk {
     }
 
     async fn import(&self, file: PathBuf) -> Result<Imported, String> {
-        let (store, pins) = (self.store.clone(), self.pins.clone());
-        let imported = tokio::task::spawn_blocking(move || bundle::import_file(&file, &store, &pins, clock::now())).await;
-        imported.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+        let (store, pins, guard) = (self.store.clone(), self.pins.clone(), self.guard.clone());
+        take_bundle(file, store, pins, Some(guard)).await.map_err(|error| error.to_string())
     }
 
     async fn logs(&self, lines: usize, level: &str) -> Vec<LogLine> {

@@ -32,6 +32,7 @@ use crate::observe::{self, Gpus, Logging, telemetry};
 use crate::selfupdate::{self, Deed, Launcher, SelfUpdate};
 use crate::serve::{self, ServeContext};
 use crate::state::{ChunkError, Chunks, Inbox, Ledger, LedgerError, Pins, Spool};
+use crate::trust::Guard;
 use crate::twin::{Replica, Signer, StatusMap};
 use crate::update::{Here, Journal, Surroundings as _};
 use aidos_protocol::DeviceId;
@@ -161,6 +162,7 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
     let models = Models::new(infer::Settings::default());
     let (links, link_control) = Links::new(identity.clone());
     let revoked = Revoked::open(ledger.clone())?;
+    let guard = Guard::open(ledger.clone(), device_id, Arc::new(identity.clone())).await?;
     let neighbours = match config.neighbours.settings() {
         Some(settings) => {
             let (site, refused) = (ports::site(&intent), ports::refused(&intent, &revoked));
@@ -175,7 +177,12 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
         store.clone(),
         Journal::open(ledger.clone())?,
         pins.clone(),
-        Setup { voucher: Some(voucher(&identity, boot)), neighbours: neighbours.clone(), ..Setup::default() },
+        Setup {
+            voucher: Some(voucher(&identity, boot)),
+            neighbours: neighbours.clone(),
+            guard: Arc::new(guard.clone()),
+            ..Setup::default()
+        },
     );
     reconciler.restore().await?;
 
@@ -231,6 +238,7 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
             }
         })
     };
+    let trusting = trust_component(&components, guard.clone(), statuses.clone(), intake.clone());
     let sharing = neighbour_component(&components, &config, neighbours.clone(), intake.clone());
 
     let updating = {
@@ -241,11 +249,12 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
                 shutdown.cancel();
             })
         };
-        let (links, statuses, store) = (links.clone(), statuses.clone(), store.clone());
+        let (links, statuses, store, guard) = (links.clone(), statuses.clone(), store.clone(), guard.clone());
         components.supervise("release", intake.clone(), move |stop| {
             let (online, told) = (links.clone(), statuses.clone());
             let deed = Deed {
                 launcher: Launcher::of_environment(),
+                guard: Arc::new(guard.clone()),
                 source: Arc::new(links.clone()),
                 store: store.clone(),
                 online: Arc::new(move || online.handle().state().borrow().transport.is_some()),
@@ -289,6 +298,7 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
         neighbours,
         store,
         pins,
+        guard,
         spool: spool.clone(),
         logs: logging.logs,
     });
@@ -304,7 +314,7 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
         shutdown.cancelled().await;
         tracing::info!("stopping");
         intake.cancel();
-        let last = async { tokio::join!(telemetry, reconciling, updating, sharing, admin_task) };
+        let last = async { tokio::join!(telemetry, reconciling, updating, trusting, sharing, admin_task) };
         let _ = tokio::time::timeout(LAST_WORDS, last).await;
         serving.cancel();
         let served = serve_task.await;
@@ -350,6 +360,27 @@ fn link_component(
                 link::keep_certificate_fresh(identity, handle.clone(), stop.clone()),
                 ports::report_link(handle, statuses, stop),
             );
+            Ok(())
+        }
+    })
+}
+
+/// What keeps the update repository's metadata fresh, as a component, and tells by whose word this device installs.
+fn trust_component(components: &Components, guard: Guard, statuses: Statuses, stop: CancellationToken) -> JoinHandle<()> {
+    components.supervise("trust", stop, move |stop| {
+        let (guard, statuses, mut status) = (guard.clone(), statuses.clone(), guard.status());
+        let tell = async move {
+            loop {
+                let now = status.borrow_and_update().clone();
+                statuses.set(path::TRUST, &now);
+                if status.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        async move {
+            let told = stop.clone();
+            tokio::join!(guard.run(stop), told.run_until_cancelled(tell));
             Ok(())
         }
     })

@@ -14,10 +14,12 @@ use crate::infer::{self, Models};
 use crate::models::{Reconciler, Setup};
 use crate::serve::{self, ServeContext};
 use crate::state::{Chunks, Ledger, Pins};
+use crate::trust::Guard;
 use crate::twin::StatusMap;
 use crate::update::Journal;
+use aidos_protocol::trust::Wanted;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -70,11 +72,34 @@ pub enum ImportError {
 }
 
 /// Fills the store of the agent in `config.data_dir` from a bundle. Fails when that agent runs: it then has to be asked. A device
-/// may be filled before it joins. Blocks.
-pub fn import_bundle(config: &Config, file: &Path) -> Result<Imported, ImportError> {
+/// may be filled before it joins.
+pub async fn import_bundle(config: &Config, file: &Path) -> Result<Imported, ImportError> {
     let _place = Place::take(&config.data_dir)?;
     let ledger = Ledger::open(&config.data_dir).map_err(StartError::from)?;
     let store = Chunks::open(&config.data_dir, ledger.clone(), config.storage.max_bytes).map_err(StartError::from)?;
-    let pins = Pins::open(ledger).map_err(StartError::from)?;
-    Ok(bundle::import_file(file, &store, &pins, clock::now())?)
+    let pins = Pins::open(ledger.clone()).map_err(StartError::from)?;
+    let guard = match Identity::load(&identity_dir(&config.data_dir)).map_err(StartError::from)? {
+        Some(identity) => {
+            let device = identity.device_id();
+            Some(Guard::open(ledger, device, Arc::new(identity)).await.map_err(StartError::from)?)
+        }
+        None => None,
+    };
+    take_bundle(file.to_owned(), store, pins, guard).await
+}
+
+/// Imports a bundle beside what else this process does. Without a guard there is no root to judge it by.
+pub(super) async fn take_bundle(file: PathBuf, store: Chunks, pins: Pins, guard: Option<Guard>) -> Result<Imported, ImportError> {
+    let runtime = tokio::runtime::Handle::current();
+    let import = move || {
+        let judge = |metadata, models: &[Wanted]| match &guard {
+            Some(guard) => runtime.block_on(guard.bring(metadata, models)),
+            None => Ok(()),
+        };
+        bundle::import_file(&file, &store, &pins, &judge, clock::now())
+    };
+    match tokio::task::spawn_blocking(import).await {
+        Ok(imported) => Ok(imported?),
+        Err(_) => Err(StartError::Unclean.into()),
+    }
 }

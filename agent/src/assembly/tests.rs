@@ -17,8 +17,12 @@ const DIGITS: &[u8] = include_bytes!("../../../models/digits/digits.onnx");
 
 fn joined(dir: &Path) {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let endpoints =
-        EndpointsView { api_url: "https://127.0.0.1:1".into(), quic: "127.0.0.1:1".into(), mqtt: "127.0.0.1:1".into() };
+    let endpoints = EndpointsView {
+        api_url: "https://127.0.0.1:1".into(),
+        quic: "127.0.0.1:1".into(),
+        mqtt: "127.0.0.1:1".into(),
+        ..Default::default()
+    };
     TestCa::new().joined(&identity_dir(dir), endpoints);
 }
 

@@ -3,13 +3,19 @@
 //! A bundle only fills the store, which activates nothing: what runs is decided by intent, and intent names files by digest. A
 //! bundle that lies therefore wastes a minute and some disk, within the limits checked here, and no more. It is read as a
 //! stream; nothing in it is ever a path on this device.
+//!
+//! On a device that trusts a root, the metadata that comes first is verified as if it came from the repository, and nothing of a
+//! bundle is kept that it does not vouch for.
 
 #[cfg(test)]
 mod tests;
 
 use crate::state::{ChunkError, Chunks, LedgerError, Pins};
+use crate::trust::Unvouched;
+use aidos_protocol::artifact::Digest;
 use aidos_protocol::bundle::{self, BundledFile, BundledModel, INDEX, Index, IndexError, MAX_INDEX_BYTES};
 use aidos_protocol::time::Micros;
+use aidos_protocol::trust::Wanted;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -44,6 +50,9 @@ pub enum BundleError {
     /// A file is not what its name says, or has no room.
     #[error(transparent)]
     Store(#[from] ChunkError),
+    /// Its models are not vouched for.
+    #[error("the bundle is not taken: {0}")]
+    Unvouched(#[from] Unvouched),
     /// The ledger failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -64,18 +73,21 @@ pub struct Imported {
     pub kept_until: Micros,
 }
 
+/// Judges the models of a bundle by the metadata that came with it, by file name, before any of their files is kept.
+pub type Judge<'a> = &'a dyn Fn(BTreeMap<String, Vec<u8>>, &[Wanted]) -> Result<(), Unvouched>;
+
 /// Imports the bundle at `path`. Blocks for as long as reading it takes.
-pub fn import_file(path: &Path, store: &Chunks, pins: &Pins, now: Micros) -> Result<Imported, BundleError> {
+pub fn import_file(path: &Path, store: &Chunks, pins: &Pins, judge: Judge<'_>, now: Micros) -> Result<Imported, BundleError> {
     let failed = |source| BundleError::File { path: path.display().to_string(), source };
     // A pipe or a device would be waited for without end.
     if !std::fs::metadata(path).map_err(failed)?.is_file() {
         return Err(failed(io::Error::other("it is not a file")));
     }
-    import(std::fs::File::open(path).map_err(failed)?, store, pins, now)
+    import(std::fs::File::open(path).map_err(failed)?, store, pins, judge, now)
 }
 
 /// Imports a bundle from a stream.
-pub fn import(bytes: impl Read, store: &Chunks, pins: &Pins, now: Micros) -> Result<Imported, BundleError> {
+pub fn import(bytes: impl Read, store: &Chunks, pins: &Pins, judge: Judge<'_>, now: Micros) -> Result<Imported, BundleError> {
     let mut archive = tar::Archive::new(io::BufReader::with_capacity(BUFFER, bytes));
     // Raw: long names and other extensions of the format are then entries like others, and refused, instead of being read into
     // memory at whatever length they claim.
@@ -91,6 +103,22 @@ pub fn import(bytes: impl Read, store: &Chunks, pins: &Pins, now: Micros) -> Res
     let mut json = Vec::new();
     first.read_to_end(&mut json)?;
     let index = Index::from_json(&json)?;
+    let mut metadata = BTreeMap::new();
+    for listed in &index.metadata {
+        let name = bundle::metadata_name(&listed.name);
+        let missing = || BundleError::Shape(format!("`{name}` is not where its index says"));
+        let mut entry = entries.next().ok_or_else(missing)??;
+        if plain(&entry)? != (name.clone(), listed.size) {
+            return Err(missing());
+        }
+        // All together are bounded by the index's check.
+        let mut file = Vec::new();
+        entry.read_to_end(&mut file)?;
+        metadata.insert(listed.name.clone(), file);
+    }
+    let size = |digest: &Digest| index.files.iter().find(|file| file.digest == *digest).map_or(0, |file| file.size);
+    let wanted: Vec<Wanted> = index.models.iter().map(|model| Wanted::bundled(model, size(&model.digest))).collect();
+    judge(metadata, &wanted)?;
     let kept_until = Micros(now.0.saturating_add(KEPT_DAYS * DAY));
     // Pinned before they come, so that nothing collects them in between.
     pins.pin(&index.files.iter().map(|file| file.digest).collect::<Vec<_>>(), kept_until)?;

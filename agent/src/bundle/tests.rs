@@ -20,7 +20,7 @@ fn device(max_bytes: u64) -> Device {
 
 impl Device {
     fn import(&self, bundle: &[u8]) -> Result<Imported, BundleError> {
-        import(bundle, &self.store, &self.pins, Micros(1_000))
+        import(bundle, &self.store, &self.pins, &|_, _| Ok(()), Micros(1_000))
     }
     fn files(&self) -> usize {
         self.store.list().unwrap().len()
@@ -39,6 +39,7 @@ fn index(files: &[&[u8]]) -> Index {
         format: bundle::FORMAT,
         created_at: Micros(1),
         models: files.iter().map(model).collect(),
+        metadata: Vec::new(),
         files: files.iter().map(|content| BundledFile { digest: Digest::of(content), size: content.len() as u64 }).collect(),
     }
 }
@@ -175,8 +176,36 @@ fn what_does_not_fit_is_refused_and_says_how_much_does() {
 #[test]
 fn a_folder_or_a_pipe_is_no_bundle() {
     let device = device(1 << 20);
-    let error = import_file(device.dir.path(), &device.store, &device.pins, Micros(0)).unwrap_err();
+    let error = import_file(device.dir.path(), &device.store, &device.pins, &|_, _| Ok(()), Micros(0)).unwrap_err();
     assert!(error.to_string().contains("not a file"), "{error}");
-    let error = import_file(Path::new("/nowhere/b.tar"), &device.store, &device.pins, Micros(0)).unwrap_err();
+    let error = import_file(Path::new("/nowhere/b.tar"), &device.store, &device.pins, &|_, _| Ok(()), Micros(0)).unwrap_err();
     assert!(error.to_string().contains("/nowhere/b.tar"), "{error}");
+}
+
+#[test]
+fn nothing_of_a_bundle_is_kept_that_its_metadata_do_not_vouch_for() {
+    use aidos_protocol::bundle::BundledMetadata;
+    use aidos_protocol::trust::TrustError;
+    let (device, content) = (device(1 << 20), &b"weights"[..]);
+    let metadata = vec![BundledMetadata { name: "timestamp.json".into(), size: 4 }];
+    let index = Index { format: bundle::SIGNED_FORMAT, metadata, ..index(&[content]) };
+    let bundle = |signed: &[u8], name: &str| {
+        let maker = Maker::with(&index).file("metadata/timestamp.json", signed);
+        maker.file(name, content).done()
+    };
+    let name = bundle::name(&Digest::of(content));
+    let whole = bundle(b"sign", &name);
+    let import = |bytes: &[u8], judge: Judge<'_>| import(bytes, &device.store, &device.pins, judge, Micros(1_000));
+    let refused = import(&whole, &|metadata, models| {
+        assert_eq!((metadata["timestamp.json"].as_slice(), models.len()), (&b"sign"[..], 1));
+        Err(TrustError::Missing { file: "timestamp.json".into() }.into())
+    });
+    assert!(matches!(refused.unwrap_err(), BundleError::Unvouched(_)));
+    assert_eq!(device.files(), 0);
+    for bad in [bundle(b"longer", &name), Maker::with(&index).file(&name, content).done()] {
+        let refused = import(&bad, &|_, _| panic!("what is not there is not judged")).unwrap_err();
+        assert!(refused.to_string().contains("timestamp.json"), "{refused}");
+    }
+    import(&whole, &|_, _| Ok(())).unwrap();
+    assert_eq!(device.files(), 1);
 }

@@ -111,3 +111,8 @@ pub(super) fn not_before(der: &CertificateDer<'_>) -> Result<Micros, IdentityErr
 pub(super) fn pin(der: &CertificateDer<'_>) -> String {
     hex::encode(Sha256::digest(der))
 }
+
+/// The bytes of a certificate's public key.
+pub(super) fn public_key(der: &CertificateDer<'_>) -> Result<Vec<u8>, IdentityError> {
+    Ok(parse(der)?.public_key().subject_public_key.data.to_vec())
+}

@@ -12,8 +12,8 @@ use std::time::Duration;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Silence after which a transfer is given up. There is no limit on the whole, since a model may take hours.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// Answers about identities are a few certificates long.
-const MAX_ANSWER_BYTES: usize = 256 * 1024;
+/// Answers about identities are a few certificates long, and the largest root of trust as a JSON string.
+const MAX_ANSWER_BYTES: usize = 1 << 20;
 
 fn client(tls: rustls::ClientConfig, url: &str) -> Result<Client, IdentityError> {
     let builder = ClientBuilder::new()

@@ -1,14 +1,15 @@
 //! Joining a fleet, in order: read the token → fetch the CA and compare it with the token's pin → send a certificate signing
 //! request to a server with a certificate of that CA, or of one that this machine's system trusts → check the answer against that
-//! CA → write it all in one rename.
+//! CA, the root of trust too → write it all in one rename.
 //!
 //! Killed anywhere before the rename, the device has not joined, and the next attempt goes on with the key that is there. The
 //! use of the token that such an attempt spent stays spent.
 
-use super::{DeviceKey, Identity, JoinError, Record, Update as _, certificate, files, http};
+use super::{DeviceKey, Identity, JoinError, Record, Update as _, certificate, files, http, trust};
 use crate::identity::certificate::Leaf;
 use aidos_protocol::enrol::{EndpointsView, EnrolRequest, EnrolResponse, JoinToken};
 use aidos_protocol::time::Micros;
+use aidos_protocol::trust::Trusted;
 use reqwest::{Client, Url};
 use rustls_pki_types::CertificateDer;
 use std::collections::BTreeMap;
@@ -205,6 +206,10 @@ fn accept(
     Leaf::check(&chain, ca, key, answer.tenant_id, answer.device_id).map_err(bad)?;
     let mut endpoints = EndpointsView { api_url: url.as_str().trim_end_matches('/').to_owned(), ..EndpointsView::default() };
     endpoints.update(answer.endpoints);
+    if let Some(anchor) = &answer.trust {
+        trust::check(anchor, answer.tenant_id, ca).map_err(bad)?;
+        Trusted::begin(anchor.root.as_bytes()).map_err(|e| JoinError::BadAnswer(format!("its root of trust: {e}")))?;
+    }
     Ok(Record {
         device_id: answer.device_id,
         tenant_id: answer.tenant_id,
@@ -212,5 +217,6 @@ fn accept(
         chain_pem: answer.chain_pem,
         ca_pem: answer.ca_pem,
         endpoints,
+        trust: answer.trust,
     })
 }

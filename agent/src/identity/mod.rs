@@ -14,6 +14,7 @@ mod member;
 mod record;
 mod renewal;
 mod tls;
+mod trust;
 
 pub use error::{IdentityError, JoinError, RenewError};
 pub use join::{JoinOptions, join};
@@ -213,7 +214,12 @@ trait Update {
 
 impl Update for EndpointsView {
     fn update(&mut self, news: Self) {
-        for (old, new) in [(&mut self.api_url, news.api_url), (&mut self.quic, news.quic), (&mut self.mqtt, news.mqtt)] {
+        for (old, new) in [
+            (&mut self.api_url, news.api_url),
+            (&mut self.quic, news.quic),
+            (&mut self.mqtt, news.mqtt),
+            (&mut self.trust, news.trust),
+        ] {
             if !new.is_empty() {
                 *old = new;
             }

@@ -1,14 +1,15 @@
 //! `identity.json`: everything about an identity but the key, in one file, so that it changes in one rename.
 
 use super::{IdentityError, files};
-use aidos_protocol::enrol::EndpointsView;
+use aidos_protocol::enrol::{EndpointsView, TrustAnchor};
 use aidos_protocol::{DeviceId, TenantId};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 const FILE: &str = "identity.json";
-/// Two certificates and some addresses take about 3 KB; a chain through an intermediate CA a little more.
-const MAX_BYTES: u64 = 256 * 1024;
+/// Two certificates and some addresses take about 3 KB, a chain through an intermediate CA a little more, and the largest root
+/// of trust as a JSON string within 1 MiB.
+const MAX_BYTES: u64 = 2 << 20;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
@@ -19,6 +20,10 @@ pub(super) struct Record {
     pub(super) chain_pem: String,
     pub(super) ca_pem: String,
     pub(super) endpoints: EndpointsView,
+    /// The root by which this device began to believe updates. Never taken away, so that a lost ledger does not make it trust
+    /// anybody's word again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) trust: Option<TrustAnchor>,
 }
 
 impl Record {

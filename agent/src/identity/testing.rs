@@ -1,11 +1,12 @@
 //! A deployment in miniature for tests: a CA that issues device and server certificates, and an HTTP(S) server with fixed answers.
 
 use super::{DeviceKey, Identity, Record, certificate, files};
-use aidos_protocol::enrol::{EndpointsView, JoinToken, spiffe_id};
+use aidos_protocol::enrol::{EndpointsView, JoinToken, TrustAnchor, anchor_message, spiffe_id};
 use aidos_protocol::{DeviceId, TenantId, TokenId};
+use base64::Engine as _;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    SanType,
+    SanType, SigningKey as _,
 };
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
@@ -39,6 +40,12 @@ impl TestCa {
 
     pub(crate) fn token(&self) -> JoinToken {
         JoinToken { id: TokenId::new(1), secret: "s".repeat(43), ca_pin: certificate::pin(&self.der) }
+    }
+
+    /// Vouches for a root of trust.
+    pub(crate) fn anchor(&self, tenant: TenantId, root: &str) -> TrustAnchor {
+        let signature = self.issuer.key().sign(&anchor_message(tenant, root.as_bytes())).unwrap();
+        TrustAnchor { root: root.to_owned(), signature: base64::engine::general_purpose::STANDARD.encode(signature) }
     }
 
     /// The chain for the key that signed `csr`, valid from `age` ago for `life`.
@@ -102,7 +109,7 @@ impl TestCa {
         let key_file = key.write(dir).unwrap();
         let chain_pem = self.issue(key.csr().unwrap().der(), tenant_id, device_id, age, life);
         let ca_pem = self.pem.clone();
-        Record { device_id, tenant_id, key_file, chain_pem, ca_pem, endpoints }.write(dir).unwrap();
+        Record { device_id, tenant_id, key_file, chain_pem, ca_pem, endpoints, trust: None }.write(dir).unwrap();
         Identity::load(dir).unwrap().unwrap()
     }
 }

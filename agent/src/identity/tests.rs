@@ -1,6 +1,6 @@
 use super::testing::{TestCa, TestHttp};
 use super::*;
-use aidos_protocol::enrol::{EnrolRequest, EnrolResponse, RenewalRequest, RenewalResponse, renewal_message};
+use aidos_protocol::enrol::{EnrolRequest, EnrolResponse, RenewalRequest, RenewalResponse, TrustAnchor, renewal_message};
 use base64::Engine as _;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ async fn plane(ca: &Arc<TestCa>, https: bool) -> (TestHttp, String) {
         let (tenant_id, device_id) = (TenantId::new(7), DeviceId::new(8));
         let chain_pem = ca.issue(&csr_der(&request.csr_pem), tenant_id, device_id, DAY, 30 * DAY);
         let endpoints = EndpointsView { quic: "localhost:7070".into(), ..EndpointsView::default() };
-        let answer = EnrolResponse { device_id, tenant_id, chain_pem, ca_pem: ca.pem.clone(), endpoints };
+        let answer = EnrolResponse { device_id, tenant_id, chain_pem, ca_pem: ca.pem.clone(), endpoints, trust: None };
         (201, serde_json::to_string(&answer).unwrap())
     });
     (http, url)
@@ -42,7 +42,10 @@ async fn a_device_joins_over_https_that_only_the_token_vouches_for() {
     let (ca, dir) = (Arc::new(TestCa::new()), tempfile::tempdir().unwrap());
     let (_http, url) = plane(&ca, true).await;
     let identity = join(&options(url.clone(), ca.token().to_string(), dir.path())).await.unwrap();
-    assert_eq!(identity.endpoints(), EndpointsView { api_url: url.clone(), quic: "localhost:7070".into(), mqtt: String::new() });
+    assert_eq!(
+        identity.endpoints(),
+        EndpointsView { api_url: url.clone(), quic: "localhost:7070".into(), mqtt: String::new(), ..EndpointsView::default() }
+    );
 
     let again = Identity::load(dir.path()).unwrap().unwrap();
     assert_eq!((again.device_id(), again.key_id()), (identity.device_id(), identity.key_id()));
@@ -184,4 +187,53 @@ proptest! {
         let at = renew_at(Micros(begin), Micros(begin + life), jitter).0 - begin;
         prop_assert!(at >= life / 2 && at <= life * 3 / 4);
     }
+}
+
+#[tokio::test]
+async fn a_root_of_trust_is_taken_once_and_only_when_the_deployments_ca_signed_it_for_this_tenant() {
+    use aidos_protocol::trust::{Expires, Role, Root, RootRoles, SigningKey, sign};
+    let tenant_id = TenantId::new(7);
+    let key = SigningKey::from_pkcs8(&SigningKey::generate().unwrap()).unwrap();
+    let role = || Role::of(vec![key.id()], 1);
+    let expires = Expires::at(Micros(4_000_000_000_000_000));
+    let root = |version| {
+        let root = Root::new(version, expires, RootRoles::new(role(), role(), role()), [key.public()]);
+        String::from_utf8(sign(&root, &[&key]).unwrap()).unwrap()
+    };
+    let (ca, dir) = (Arc::new(TestCa::new()), tempfile::tempdir().unwrap());
+    let (http, url) = plane(&ca, false).await;
+    let answering = |anchor: TrustAnchor| {
+        let ca = Arc::clone(&ca);
+        http.answer("POST /api/v1/enrol", move |body| {
+            let request: EnrolRequest = serde_json::from_slice(body).unwrap();
+            let device_id = DeviceId::new(8);
+            let chain_pem = ca.issue(&csr_der(&request.csr_pem), tenant_id, device_id, DAY, 30 * DAY);
+            let endpoints = EndpointsView { trust: "/tuf/x/".into(), ..EndpointsView::default() };
+            let trust = Some(anchor.clone());
+            let answer = EnrolResponse { device_id, tenant_id, chain_pem, ca_pem: ca.pem.clone(), endpoints, trust };
+            (201, serde_json::to_string(&answer).unwrap())
+        });
+    };
+    let good = ca.anchor(tenant_id, &root(1));
+    let options = options(url.clone(), ca.token().to_string(), dir.path());
+    let attempt = || join(&options);
+    for bad in [
+        TestCa::new().anchor(tenant_id, &root(1)),
+        ca.anchor(TenantId::new(6), &root(1)),
+        TrustAnchor { root: root(2), ..good.clone() },
+        TrustAnchor { signature: "?".into(), ..good.clone() },
+        // Signed by the CA, and no root by its own signatures.
+        ca.anchor(tenant_id, "{}"),
+    ] {
+        answering(bad);
+        assert!(matches!(attempt().await.unwrap_err(), JoinError::BadAnswer(_)));
+        assert!(Identity::load(dir.path()).unwrap().is_none());
+    }
+    answering(good);
+    let identity = attempt().await.unwrap();
+    assert_eq!((identity.anchor(), identity.endpoints().trust), (Some(root(1)), "/tuf/x/".to_owned()));
+    // A later one does not take its place; later roots prove themselves.
+    identity.take_anchor(ca.anchor(tenant_id, &root(2))).await.unwrap();
+    identity.take_anchor(TestCa::new().anchor(tenant_id, &root(3))).await.unwrap_err();
+    assert_eq!(Identity::load(dir.path()).unwrap().unwrap().anchor(), Some(root(1)));
 }

@@ -24,6 +24,7 @@ use crate::clock;
 use crate::infer::Place;
 use crate::neighbours::Neighbours;
 use crate::state::{Chunks, LedgerError, Pins};
+use crate::trust::{PlanesWord, Vouch};
 use crate::update::{Effect, Event, Here, Journal, State, Surroundings, step};
 use aidos_protocol::ModelName;
 use aidos_protocol::artifact::Digest;
@@ -76,11 +77,20 @@ pub struct Setup {
     pub durable: bool,
     /// Who is asked for a file before the control plane.
     pub neighbours: Neighbours,
+    /// Who is asked before anything is fetched.
+    pub guard: Arc<dyn Vouch>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { surroundings: Arc::new(Here), pace: Pace::default(), voucher: None, durable: true, neighbours: Neighbours::off() }
+        Self {
+            surroundings: Arc::new(Here),
+            pace: Pace::default(),
+            voucher: None,
+            durable: true,
+            neighbours: Neighbours::off(),
+            guard: Arc::new(PlanesWord),
+        }
     }
 }
 

@@ -8,11 +8,13 @@ use super::fetch::{FetchError, blocking, fetch};
 use crate::infer::Place;
 use crate::link::LinkError;
 use crate::state::ChunkError;
+use crate::trust::Unvouched;
 use crate::update::{Effect, Event, Kept, Measured, Slot, Trouble, WaitKind};
 use aidos_protocol::ModelName;
 use aidos_protocol::artifact::Digest;
 use aidos_protocol::golden::{Golden, MAX_GOLDEN_BYTES};
 use aidos_protocol::manifest::Manifest;
+use aidos_protocol::trust::Wanted;
 use aidos_protocol::twin::DesiredModel;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,6 +35,20 @@ impl From<FetchError> for Event {
             _ => Trouble::Passing,
         };
         Self::Failed(trouble, text)
+    }
+}
+
+/// Doublings of the pause before a signature is looked for again: a person who has just signed waits for about a minute.
+const LONGEST_UNSIGNED: u32 = 6;
+
+impl From<Unvouched> for Event {
+    fn from(error: Unvouched) -> Self {
+        let trouble = match &error {
+            Unvouched::Store(_) => Trouble::Passing,
+            error if error.is_final() => Trouble::Forged,
+            _ => Trouble::Unsigned,
+        };
+        Self::Failed(trouble, error.to_string())
     }
 }
 
@@ -149,6 +165,10 @@ impl Inner {
                 let looked = tokio::task::spawn_blocking(move || surroundings.now()).await;
                 looked.map_or_else(|_| Event::Failed(Trouble::Passing, "the sensors could not be read".into()), Event::Looked)
             }
+            Effect::Pause(WaitKind::Vouched, tries) => {
+                tokio::time::sleep(pace.pause(tries.saturating_sub(1).min(LONGEST_UNSIGNED), rand::random())).await;
+                Event::Tick
+            }
             Effect::Pause(WaitKind::Need, _) => {
                 tokio::time::sleep(pace.look).await;
                 Event::Tick
@@ -160,7 +180,7 @@ impl Inner {
                 }
                 Event::Tick
             }
-            Effect::Fetch => self.fetch_all(&desired?).await,
+            Effect::Fetch => self.fetch_all(name, &desired?).await,
             Effect::Verify => self.verify(&desired?).await,
             Effect::Test(slot) => self.test(name, *slot, &desired?).await,
             Effect::Measure(slot) => {
@@ -178,7 +198,11 @@ impl Inner {
         })
     }
 
-    async fn fetch_all(&self, desired: &DesiredModel) -> Event {
+    async fn fetch_all(&self, name: &ModelName, desired: &DesiredModel) -> Event {
+        // Before a byte of it is asked for.
+        if let Err(error) = self.setup.guard.vouch(&Wanted::model(name, desired)).await {
+            return error.into();
+        }
         let Ok(_seat) = self.downloads.acquire().await else {
             return Event::Failed(Trouble::Passing, "the agent is stopping".into());
         };

@@ -2,6 +2,7 @@
 
 use crate::models::{self, FetchError, Source};
 use crate::state::{Chunks, free_bytes};
+use crate::trust::Unvouched;
 use aidos_launcher::{FilesError, Release, Request, Slots};
 use aidos_protocol::artifact::{Digest, Digester};
 use aidos_protocol::twin::DesiredRelease;
@@ -25,6 +26,9 @@ const BUSY: u32 = 20;
 /// Why a release is not staged.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StagingError {
+    /// Nobody vouches for it.
+    #[error(transparent)]
+    Unvouched(#[from] Unvouched),
     /// It did not come.
     #[error(transparent)]
     Fetch(#[from] FetchError),
@@ -48,7 +52,11 @@ pub(super) enum StagingError {
 impl StagingError {
     /// Whether another attempt could end differently.
     pub(super) fn again(&self) -> bool {
-        !matches!(self, Self::Smoke(_) | Self::Fetch(FetchError::Length { .. }))
+        match self {
+            Self::Smoke(_) | Self::Fetch(FetchError::Length { .. }) => false,
+            Self::Unvouched(why) => !why.is_final(),
+            _ => true,
+        }
     }
 }
 

@@ -6,8 +6,10 @@ use super::{Health, Launcher, alive};
 use crate::clock;
 use crate::models::{FetchError, Source};
 use crate::state::Chunks;
+use crate::trust::Vouch;
 use aidos_launcher::State;
 use aidos_protocol::time::Micros;
+use aidos_protocol::trust::Wanted;
 use aidos_protocol::twin::{DesiredRelease, ReleaseState, ReleaseStatus};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +33,8 @@ pub type Desired = Option<Result<DesiredRelease, String>>;
 pub struct Deed {
     /// The launcher behind this process.
     pub launcher: Option<Launcher>,
+    /// Who is asked before anything is fetched.
+    pub guard: Arc<dyn Vouch>,
     /// Where artifacts come from.
     pub source: Arc<dyn Source>,
     /// Where they are kept.
@@ -164,7 +168,8 @@ impl SelfUpdate {
                 let before = if self.failed.0 == attempt { self.failed.1 } else { 0 };
                 self.failed = (attempt, before.saturating_add(1));
                 let offline = matches!(error, StagingError::Fetch(FetchError::Link(_)));
-                let state = if offline { ReleaseState::Waiting } else { ReleaseState::Failed };
+                let unsigned = matches!(&error, StagingError::Unvouched(why) if !why.is_final());
+                let state = if offline || unsigned { ReleaseState::Waiting } else { ReleaseState::Failed };
                 self.show(ReleaseStatus { state, error: why, ..status });
                 if offline {
                     // It goes on when the link is back; the pause keeps a link that flaps from making it busy.
@@ -181,6 +186,7 @@ impl SelfUpdate {
             None => return Err(StagingError::Stopping),
         };
         self.show(status.clone());
+        self.deed.guard.vouch(&Wanted::release(release)).await?;
         staging::fetch(&*self.deed.source, &self.deed.store, release).await?;
         self.show(ReleaseStatus { state: ReleaseState::Staging, ..status.clone() });
         let request = staging::stage(&self.deed.store, &slots, release).await?;

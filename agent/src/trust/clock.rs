@@ -5,6 +5,7 @@
 
 use aidos_protocol::time::Micros;
 use aidos_protocol::trust::trusted_now;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// When this program was built.
@@ -52,6 +53,35 @@ impl Clock for TrustedClock {
 
     fn recover(&mut self) {
         (self.seen, self.since) = (None, self.started);
+    }
+}
+
+/// Trusted time that several repositories of one device go by. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct SharedClock(Arc<Mutex<TrustedClock>>);
+
+impl SharedClock {
+    /// Shares `clock`.
+    pub fn new(clock: TrustedClock) -> Self {
+        Self(Arc::new(Mutex::new(clock)))
+    }
+
+    fn clock(&self) -> MutexGuard<'_, TrustedClock> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Clock for SharedClock {
+    fn now(&self) -> Micros {
+        self.clock().now()
+    }
+
+    fn observe(&mut self, signed_at: Micros) {
+        self.clock().observe(signed_at);
+    }
+
+    fn recover(&mut self) {
+        self.clock().recover();
     }
 }
 

@@ -2,6 +2,7 @@
 
 use aidos_protocol::trust::Want;
 use async_trait::async_trait;
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,6 +23,9 @@ pub enum SourceError {
         /// What happened.
         why: String,
     },
+    /// There is none.
+    #[error("the control plane has not told this device yet where the update repository is")]
+    Nowhere,
     /// The folder could not be read.
     #[error("{path}: {source}; check that the medium is there and readable")]
     Io {
@@ -38,6 +42,35 @@ pub trait Source: Send + Sync {
     /// The file, `None` when there is none. At most one byte more than the limit is read, by which the verifier sees that
     /// there are too many.
     async fn get(&self, want: &Want) -> Result<Option<Vec<u8>>, SourceError>;
+}
+
+#[async_trait]
+impl Source for Box<dyn Source> {
+    async fn get(&self, want: &Want) -> Result<Option<Vec<u8>>, SourceError> {
+        (**self).get(want).await
+    }
+}
+
+/// No repository at all: what is stored must do.
+#[derive(Debug, Clone)]
+pub struct Nowhere;
+
+#[async_trait]
+impl Source for Nowhere {
+    async fn get(&self, _: &Want) -> Result<Option<Vec<u8>>, SourceError> {
+        Err(SourceError::Nowhere)
+    }
+}
+
+/// Files that were read before: those of a bundle.
+#[derive(Debug, Clone)]
+pub struct Brought(pub BTreeMap<String, Vec<u8>>);
+
+#[async_trait]
+impl Source for Brought {
+    async fn get(&self, want: &Want) -> Result<Option<Vec<u8>>, SourceError> {
+        Ok(self.0.get(&want.address).cloned())
+    }
 }
 
 /// A repository behind HTTP.

@@ -2,6 +2,7 @@
 //! belong together.
 
 use crate::state::{Ledger, LedgerError};
+use aidos_protocol::DeviceId;
 use aidos_protocol::time::Micros;
 use aidos_protocol::trust::{TrustError, Trusted};
 use rusqlite::OptionalExtension as _;
@@ -9,7 +10,11 @@ use std::collections::BTreeMap;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS trust (role TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS trust_time (id INTEGER PRIMARY KEY CHECK (id = 0), seen_us INTEGER NOT NULL);";
+CREATE TABLE IF NOT EXISTS trust_time (id INTEGER PRIMARY KEY CHECK (id = 0), seen_us INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS trust_device (id INTEGER PRIMARY KEY CHECK (id = 0), device TEXT NOT NULL);";
+
+const KEEP_TIME: &str =
+    "INSERT INTO trust_time (id, seen_us) VALUES (0, ?1) ON CONFLICT (id) DO UPDATE SET seen_us = excluded.seen_us";
 
 /// The store. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -22,6 +27,34 @@ impl TrustStore {
     pub fn open(ledger: Ledger) -> Result<Self, LedgerError> {
         ledger.declare(SCHEMA)?;
         Ok(Self { ledger })
+    }
+
+    /// Makes this the store of `device`. What another one trusted, before a person let this machine join anew, is forgotten: that
+    /// is the one way to begin again.
+    pub async fn bind(&self, device: DeviceId) -> Result<(), LedgerError> {
+        let device = device.to_string();
+        let work = move |tx: &rusqlite::Transaction<'_>| {
+            let known: Option<String> = tx.query_row("SELECT device FROM trust_device", [], |row| row.get(0)).optional()?;
+            if known.as_ref().is_some_and(|known| *known != device) {
+                tx.execute("DELETE FROM trust", [])?;
+                tx.execute("DELETE FROM trust_time", [])?;
+            }
+            let put =
+                "INSERT INTO trust_device (id, device) VALUES (0, ?1) ON CONFLICT (id) DO UPDATE SET device = excluded.device";
+            tx.execute(put, [device])?;
+            Ok(())
+        };
+        self.ledger.run(work).await
+    }
+
+    /// Keeps the time that was come to, so that a restart does not fall far behind it.
+    pub async fn keep_time(&self, seen: Micros) -> Result<(), LedgerError> {
+        self.ledger
+            .run(move |tx| {
+                tx.prepare_cached(KEEP_TIME)?.execute([seen.0])?;
+                Ok(())
+            })
+            .await
     }
 
     /// What is trusted; `None` on a device that was not given a root yet.
@@ -59,9 +92,7 @@ impl TrustStore {
             for (role, body) in &files {
                 tx.prepare_cached(put)?.execute(rusqlite::params![role, body])?;
             }
-            let time =
-                "INSERT INTO trust_time (id, seen_us) VALUES (0, ?1) ON CONFLICT (id) DO UPDATE SET seen_us = excluded.seen_us";
-            tx.prepare_cached(time)?.execute([seen.0])?;
+            tx.prepare_cached(KEEP_TIME)?.execute([seen.0])?;
             Ok(())
         };
         self.ledger.run(work).await

@@ -98,6 +98,10 @@ pub enum Trouble {
     Final,
     /// The stored file is not what it was: fetch it again.
     Damaged,
+    /// Nobody vouches for it yet.
+    Unsigned,
+    /// Something else was signed under its name: no attempt to come can end better.
+    Forged,
 }
 
 /// What to do next. Each brings one event.
@@ -195,7 +199,7 @@ impl State {
             }
             Event::Tick => match self.update.as_mut().map(|update| &mut update.wait) {
                 // What is waited for is told until it is there.
-                Some(Some(wait)) if wait.kind == WaitKind::Need => wait.due = true,
+                Some(Some(wait)) if matches!(wait.kind, WaitKind::Need | WaitKind::Vouched) => wait.due = true,
                 Some(wait) => *wait = None,
                 None => {}
             },
@@ -437,7 +441,9 @@ impl State {
             return;
         }
         let kind = match trouble {
+            Trouble::Forged => return self.give_up(&reason),
             Trouble::Link => WaitKind::Link,
+            Trouble::Unsigned => WaitKind::Vouched,
             Trouble::Room => WaitKind::Need,
             Trouble::Passing => WaitKind::Again,
             Trouble::Final | Trouble::Damaged => {

@@ -173,6 +173,8 @@ pub enum WaitKind {
     Link,
     /// Window, power, heat or room.
     Need,
+    /// A signature, or metadata that is valid.
+    Vouched,
     /// Trying once more.
     Again,
 }
@@ -312,7 +314,9 @@ impl State {
             // Not said before it is so.
             Stage::RolledBack { reason } if active != Some(update.slot()) => return (ModelState::RolledBack, reason.clone()),
             Stage::RolledBack { reason } => return (ModelState::Watching, reason.clone()),
-            _ if update.wait.as_ref().is_some_and(|wait| wait.kind == WaitKind::Need) => ModelState::Waiting,
+            _ if update.wait.as_ref().is_some_and(|wait| matches!(wait.kind, WaitKind::Need | WaitKind::Vouched)) => {
+                ModelState::Waiting
+            }
             _ if update.wait.as_ref().is_some_and(|wait| wait.kind == WaitKind::Link) => ModelState::Pending,
             Stage::Admit => ModelState::Pending,
             Stage::Download => ModelState::Downloading,

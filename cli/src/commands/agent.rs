@@ -1,6 +1,7 @@
 //! `aidos agent`: releases of the agent itself.
 
 use super::client;
+use super::trust::{self, Change};
 use crate::client::Client;
 use crate::error::CliError;
 use crate::global::Global;
@@ -66,6 +67,8 @@ impl Agent {
         match release {
             Release::Push { file, version, arch, raise_floor } => {
                 let release = push(&client, &file, version, arch, raise_floor).await?;
+                let command = format!("--release {}", release.version);
+                trust::after_push(&client, global, &Change::default().release(&release), &command).await?;
                 output::one(global.output, &release, || describe(&release))
             }
             Release::List => output::list(global.output, &client.list::<ReleaseView>("agent-releases", &[]).await?),

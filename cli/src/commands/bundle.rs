@@ -2,7 +2,7 @@
 //!
 //! The file is written beside its name and moved there once all of it was verified, so that half a bundle never looks like one.
 
-use super::{client, model};
+use super::{client, model, trust};
 use crate::client::Client;
 use crate::error::CliError;
 use crate::global::Global;
@@ -11,8 +11,9 @@ use crate::progress::{Transfer, say};
 use aidos_protocol::api::artifacts::ArtifactView;
 use aidos_protocol::api::models::ModelVersionView;
 use aidos_protocol::artifact::{Digest, Digester};
-use aidos_protocol::bundle::{self, BundledFile, BundledModel, FORMAT, INDEX, Index};
+use aidos_protocol::bundle::{self, BundledFile, BundledMetadata, BundledModel, FORMAT, INDEX, Index, SIGNED_FORMAT};
 use aidos_protocol::time::Micros;
+use aidos_protocol::trust::Wanted;
 use clap::Subcommand;
 use reqwest::Method;
 use serde::Serialize;
@@ -91,12 +92,16 @@ async fn export(client: &Client, global: &Global, models: &[String], out: &Path)
         }
         listed.push(list(version, &mut files));
     }
+    let wanted: Vec<Wanted> = listed.iter().map(|model| Wanted::bundled(model, files[&model.digest].0)).collect();
+    let chain = trust::chain(client, &wanted).await?;
+    let metadata = chain.iter().map(|(name, bytes)| BundledMetadata { name: name.clone(), size: bytes.len() as u64 }).collect();
+    let format = if chain.is_empty() { FORMAT } else { SIGNED_FORMAT };
     let order = files.iter().map(|(digest, (size, _))| BundledFile { digest: *digest, size: *size }).collect();
-    let index = Index { format: FORMAT, created_at: now(), models: listed, files: order };
+    let index = Index { format, created_at: now(), models: listed, metadata, files: order };
     index.check().map_err(|error| CliError::Usage(format!("this bundle cannot be made: {error}")))?;
 
     let part = part_of(out);
-    let written = write(client, &index, &files, &part).await;
+    let written = write(client, &index, &chain, &files, &part).await;
     if let Err(error) = written {
         // What is not whole is of no use; that it cannot be removed either is the lesser news.
         let _ = tokio::fs::remove_file(&part).await;
@@ -134,7 +139,13 @@ fn part_of(out: &Path) -> PathBuf {
     out.with_file_name(name)
 }
 
-async fn write(client: &Client, index: &Index, files: &BTreeMap<Digest, (u64, From)>, part: &Path) -> Result<(), CliError> {
+async fn write(
+    client: &Client,
+    index: &Index,
+    chain: &[(String, Vec<u8>)],
+    files: &BTreeMap<Digest, (u64, From)>,
+    part: &Path,
+) -> Result<(), CliError> {
     let failed =
         |error: std::io::Error| CliError::failed(format!("{}: {error}", part.display()), "choose another place with --out");
     let mut out = BufWriter::new(File::create(part).await.map_err(failed)?);
@@ -142,6 +153,11 @@ async fn write(client: &Client, index: &Index, files: &BTreeMap<Digest, (u64, Fr
     out.write_all(&header(INDEX, json.len() as u64)?).await.map_err(failed)?;
     out.write_all(&json).await.map_err(failed)?;
     out.write_all(&padding(json.len() as u64)).await.map_err(failed)?;
+    for (name, bytes) in chain {
+        out.write_all(&header(&bundle::metadata_name(name), bytes.len() as u64)?).await.map_err(failed)?;
+        out.write_all(bytes).await.map_err(failed)?;
+        out.write_all(&padding(bytes.len() as u64)).await.map_err(failed)?;
+    }
     let bar = Transfer::new("exporting", index.bytes());
     let mut before = 0;
     for file in &index.files {

@@ -12,6 +12,7 @@ use aidos_protocol::api::commands::{CommandKind, CommandState, CommandView, Crea
 use aidos_protocol::api::devices::{DeviceDetail, DeviceModel, DeviceState, DeviceView, PatchDevice};
 use aidos_protocol::api::telemetry::{MetricView, TelemetryOverview};
 use aidos_protocol::selector::Selector;
+use aidos_protocol::twin::{TrustState, TrustStatus};
 use clap::{Args, Subcommand};
 use reqwest::Method;
 
@@ -252,6 +253,7 @@ fn describe(detail: &DeviceDetail) -> String {
         ("labels", output::labels(&device.labels)),
         ("notes", or_dash(Some(notes))),
         ("link", or_dash(link)),
+        ("trust", or_dash(detail.trust.as_ref().map(trust))),
         ("agent", or_dash(device.agent_version.clone())),
         ("system", or_dash(inventory.map(|i| format!("{} {}, {}", i.os, i.os_version, i.arch)))),
         ("cpu", or_dash(inventory.map(|i| format!("{} × {}", i.cores, i.cpu)))),
@@ -260,6 +262,14 @@ fn describe(detail: &DeviceDetail) -> String {
         ("gpus", or_dash(inventory.map(|i| i.gpus.iter().map(|g| g.name.as_str()).collect::<Vec<_>>().join(", ")))),
         ("certificate", format!("until {}", output::time(device.certificate_expires_at))),
     ])
+}
+
+fn trust(trust: &TrustStatus) -> String {
+    match trust.state {
+        TrustState::Unsigned => "no root: installs by the control plane's word alone".into(),
+        TrustState::Verified => format!("root {}, signed updates only", trust.root),
+        TrustState::Stale => format!("root {}, nothing new is installed: {}", trust.root, trust.error),
+    }
 }
 
 /// A model on a device as a row.

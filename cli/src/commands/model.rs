@@ -1,5 +1,6 @@
 //! `aidos model`: what the registry holds.
 
+use super::trust::{self, Change};
 use super::{client, pair};
 use crate::client::Client;
 use crate::error::CliError;
@@ -78,6 +79,9 @@ impl Model {
         match self {
             Model::Push { file, name, manifest, golden, card, labels } => {
                 let version = push(&client, &file, name, manifest, golden, card, labels).await?;
+                let command = format!("{}@{}", version.model, version.version);
+                let change = Change::default().model(&version, None);
+                trust::after_push(&client, global, &change, &command).await?;
                 output::one(global.output, &version, || describe(&version))
             }
             Model::List => output::list(global.output, &client.list::<ModelView>("models", &[]).await?),

@@ -3,6 +3,7 @@
 //! The agent joins with a token over the API, as any device does; nothing here reaches into either side.
 //! Shutdown: the agent first, so that its last status still arrives, then the control plane.
 
+use super::trust::Change;
 use super::{deploy, model, trust};
 use crate::client::Client;
 use crate::context::{self, Context};
@@ -197,7 +198,7 @@ async fn sample(client: &Client, keys: &Path) -> Result<(), CliError> {
     let version = model::register(client, &file, &name, Some(manifest), None, Some(SAMPLE_CARD.to_owned()), Vec::new()).await;
     std::fs::remove_dir_all(&folder)?;
     let version = version?;
-    trust::sign_in_development(client, keys, &version).await?;
+    trust::sign_in_development(client, keys, &Change::default().model(&version, None)).await?;
     let wish = CreateDeployment {
         model: format!("{}@{}", version.model, version.version),
         selector: format!("{}={}", LABEL.0, LABEL.1),

@@ -70,6 +70,8 @@ pub(super) async fn bind(config: &Config, pki: &Pki) -> anyhow::Result<(Sockets,
         api_url,
         quic: config.public_quic.clone().unwrap_or_else(|| at(quic_addr)),
         mqtt: config.public_mqtt.clone().unwrap_or(mqtt_public),
+        // Each tenant's own: told when a device joins and at each session.
+        trust: String::new(),
     };
     Ok((Sockets { api, quic, mqtt }, Endpoints { local_url, quic: quic_addr, mqtt: mqtt_addr, public }))
 }

@@ -1,11 +1,12 @@
 //! What one room needs of another that it must not import, passed through.
 
-use crate::fleet::{ArtifactSource, DeviceRow, Devices, Live, Telemetry, TwinError, Twins, What};
+use crate::fleet::{ArtifactSource, DeviceRow, Devices, Live, Telemetry, TrustSource, TwinError, Twins, What};
 use crate::platform::db::StoreError;
-use crate::registry::Artifacts;
+use crate::registry::{Artifacts, Trust};
 use crate::rollouts::{Change, DeviceFacts, DevicePage, Fleet, FleetError, Wanted};
 use crate::tenants::Caller;
 use aidos_protocol::artifact::Digest;
+use aidos_protocol::enrol::TrustAnchor;
 use aidos_protocol::rollout::Constraints;
 use aidos_protocol::selector::Selector;
 use aidos_protocol::twin::{Edit, HealthReport, ModelStatus, SignedHealth, path};
@@ -27,6 +28,20 @@ pub(super) struct Grants(pub(super) Artifacts);
 impl ArtifactSource for Grants {
     async fn grant(&self, tenant: TenantId, digest: Digest) -> frame::ArtifactGrant {
         self.0.grant(tenant, digest).await
+    }
+}
+
+/// The update repositories as enrolment and devices' sessions see them.
+pub(super) struct Repositories(pub(super) Trust);
+
+#[async_trait]
+impl TrustSource for Repositories {
+    fn repository(&self, tenant: TenantId) -> String {
+        self.0.path(tenant)
+    }
+    async fn anchor(&self, tenant: TenantId) -> Option<TrustAnchor> {
+        let anchor = self.0.anchor(tenant).await;
+        anchor.inspect_err(|error| tracing::warn!(%tenant, %error, "the root of trust could not be told")).ok().flatten()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The handles of all rooms, made in the order of the floors, and the background tasks that they need.
 
 use super::endpoints::Endpoints;
-use super::ports::{FleetOfRollouts, Grants};
+use super::ports::{FleetOfRollouts, Grants, Repositories};
 use crate::agents::Agents;
 use crate::fleet::{
     Commands, Devices, Enrolment, Live, Renewal, Retention, SessionPorts, SessionSettings, Sessions, Telemetry, Tokens, Twins,
@@ -14,7 +14,7 @@ use crate::platform::metrics::Metrics;
 use crate::platform::objects::Objects;
 use crate::platform::pki::Pki;
 use crate::platform::tasks::Tasks;
-use crate::registry::{Artifacts, Models, Releases, Trust};
+use crate::registry::{Artifacts, Models, Releases, Trust, TrustKeys};
 use crate::rollouts::{Conductor, Deployments, Reconciler};
 use crate::tenants::{Activity, Idempotency, Tenants};
 use aidos_protocol::frame;
@@ -86,7 +86,6 @@ impl Rooms {
         let telemetry = Telemetry::new(db.clone(), clock.clone(), Retention::default());
         let tokens = Tokens::new(db.clone(), clock.clone(), activity.clone(), pki.ca_pin(), public);
         let source = Arc::new(twins.clone());
-        let enrolment = Enrolment::new(devices.clone(), tokens.clone(), source.clone(), pki.clone(), public.clone());
         let renewal = Renewal::new(devices.clone(), pki.clone(), public.clone());
 
         let objects = objects.clone();
@@ -101,10 +100,13 @@ impl Rooms {
             activity.clone(),
             events.clone(),
             clock.clone(),
-            &ground.keys,
+            TrustKeys { folder: &ground.keys, ca: pki.clone() },
             &public.api_url,
         )
         .await?;
+        let repositories = Arc::new(Repositories(trust.clone()));
+        let enrolment =
+            Enrolment::new(devices.clone(), tokens.clone(), source.clone(), pki.clone(), repositories.clone(), public.clone());
         let fleet = Arc::new(FleetOfRollouts {
             devices: devices.clone(),
             twins: twins.clone(),
@@ -119,9 +121,11 @@ impl Rooms {
             commands: Arc::new(commands.clone()),
             telemetry: Arc::new(telemetry.clone()),
             artifacts: Arc::new(Grants(artifacts.clone())),
+            trust: repositories,
             renewal: renewal.clone(),
         };
-        let told = frame::Endpoints { api_url: public.api_url.clone(), quic: public.quic.clone(), mqtt: public.mqtt.clone() };
+        let (api_url, quic, mqtt) = (public.api_url.clone(), public.quic.clone(), public.mqtt.clone());
+        let told = frame::Endpoints { api_url, quic, mqtt, ..frame::Endpoints::default() };
         let settings = SessionSettings { endpoints: told, ..SessionSettings::default() };
         let sessions = Sessions::new(live.clone(), clock, ports, settings);
         Ok(Self {

@@ -9,7 +9,7 @@
 //! ```
 
 use super::devices::Devices;
-use super::ports::{TwinFault, TwinSource};
+use super::ports::{TrustSource, TwinFault, TwinSource};
 use super::store::{self, DeviceKey, DeviceRow};
 use super::tokens::{TokenError, Tokens};
 use crate::platform::db::StoreError;
@@ -51,13 +51,21 @@ pub(crate) struct Enrolment {
     tokens: Tokens,
     twins: Arc<dyn TwinSource>,
     pki: Pki,
+    trust: Arc<dyn TrustSource>,
     endpoints: EndpointsView,
 }
 
 impl Enrolment {
-    /// Enrols into `devices` and `twins` with `tokens` and `pki`; tells devices `endpoints`.
-    pub(crate) fn new(devices: Devices, tokens: Tokens, twins: Arc<dyn TwinSource>, pki: Pki, endpoints: EndpointsView) -> Self {
-        Self { devices, tokens, twins, pki, endpoints }
+    /// Enrols into `devices` and `twins` with `tokens` and `pki`; tells devices `endpoints` and what `trust` says.
+    pub(crate) fn new(
+        devices: Devices,
+        tokens: Tokens,
+        twins: Arc<dyn TwinSource>,
+        pki: Pki,
+        trust: Arc<dyn TrustSource>,
+        endpoints: EndpointsView,
+    ) -> Self {
+        Self { devices, tokens, twins, pki, trust, endpoints }
     }
 
     /// The CA certificate that devices trust, PEM.
@@ -108,7 +116,8 @@ impl Enrolment {
             tenant_id: tenant,
             chain_pem: issued.chain_pem,
             ca_pem: self.ca_pem(),
-            endpoints: self.endpoints.clone(),
+            endpoints: EndpointsView { trust: self.trust.repository(tenant), ..self.endpoints.clone() },
+            trust: self.trust.anchor(tenant).await,
         })
     }
 }

@@ -4,6 +4,7 @@
 
 use super::store::DeviceKey;
 use crate::platform::db::{StoreError, Tx};
+use aidos_protocol::enrol::TrustAnchor;
 use aidos_protocol::{CommandId, DeviceId, TenantId, artifact::Digest, frame};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -144,4 +145,15 @@ pub(crate) trait TelemetrySink: Send + Sync + 'static {
 pub(crate) trait ArtifactSource: Send + Sync + 'static {
     /// Where `tenant` may fetch `digest` from. A refusal stands in the grant's `error`.
     async fn grant(&self, tenant: TenantId, digest: Digest) -> frame::ArtifactGrant;
+}
+
+/// Where the tenants' update repositories are. Implemented by the registry, which this room must not import.
+#[async_trait]
+pub(crate) trait TrustSource: Send + Sync + 'static {
+    /// The path of the tenant's repository.
+    fn repository(&self, tenant: TenantId) -> String;
+
+    /// The root to begin with; `None` where the tenant's people have made none, or where it cannot be told now: a device then
+    /// asks for it at the repository.
+    async fn anchor(&self, tenant: TenantId) -> Option<TrustAnchor>;
 }

@@ -6,7 +6,7 @@
 
 use super::devices::Devices;
 use super::live::{Live, Mailbox, Note};
-use super::ports::{ArtifactSource, CommandQueue, Peer, TelemetrySink, TwinFault, TwinSource};
+use super::ports::{ArtifactSource, CommandQueue, Peer, TelemetrySink, TrustSource, TwinFault, TwinSource};
 use super::refusal;
 use super::renew::Renewal;
 use super::session::{Effect, Event, MAX_COMMANDS, Position, Session, Settings};
@@ -59,6 +59,8 @@ pub(crate) struct SessionPorts {
     pub(crate) telemetry: Arc<dyn TelemetrySink>,
     /// Artifacts.
     pub(crate) artifacts: Arc<dyn ArtifactSource>,
+    /// Update repositories.
+    pub(crate) trust: Arc<dyn TrustSource>,
     /// Certificates.
     pub(crate) renewal: Renewal,
 }
@@ -94,8 +96,9 @@ impl Sessions {
     /// what is left in it and closes.
     pub(super) async fn run(&self, peer: Peer, incoming: mpsc::Receiver<Incoming>, outgoing: mpsc::Sender<Bytes>) {
         let now = self.inner.clock.now();
-        let settings =
-            Settings { keepalive_s: self.inner.settings.keepalive_s, endpoints: self.inner.settings.endpoints.clone() };
+        let trust = self.inner.ports.trust.repository(peer.tenant);
+        let endpoints = frame::Endpoints { trust, ..self.inner.settings.endpoints.clone() };
+        let settings = Settings { keepalive_s: self.inner.settings.keepalive_s, endpoints };
         let mut driver = Driver {
             inner: &self.inner,
             peer: &peer,

@@ -1,7 +1,9 @@
 //! A fleet for tests: real database, CA, sessions and sockets; twins, commands, telemetry and artifacts that remember what
 //! they were asked.
 
-use super::ports::{ArtifactSource, CommandQueue, IntentPosition, TelemetrySink, TwinFault, TwinPosition, TwinSource};
+use super::ports::{
+    ArtifactSource, CommandQueue, IntentPosition, TelemetrySink, TrustSource, TwinFault, TwinPosition, TwinSource,
+};
 use super::store::DeviceKey;
 use super::twins::Twins;
 use super::{Devices, Enrolment, Live, Renewal, SessionPorts, SessionSettings, Sessions, Tokens};
@@ -13,7 +15,7 @@ use crate::platform::testing::sqlite;
 use crate::tenants::{Activity, Caller, Tenants};
 use aidos_protocol::api::tokens::CreateToken;
 use aidos_protocol::artifact::Digest;
-use aidos_protocol::enrol::{EndpointsView, EnrolRequest};
+use aidos_protocol::enrol::{EndpointsView, EnrolRequest, TrustAnchor};
 use aidos_protocol::frame::{self, Body};
 use aidos_protocol::{CommandId, DeviceId, TenantId};
 use async_trait::async_trait;
@@ -112,6 +114,16 @@ impl ArtifactSource for Desk {
     }
 }
 
+#[async_trait]
+impl TrustSource for Desk {
+    fn repository(&self, tenant: TenantId) -> String {
+        format!("/tuf/{tenant}/")
+    }
+    async fn anchor(&self, _: TenantId) -> Option<TrustAnchor> {
+        None
+    }
+}
+
 /// A control plane's fleet, without its API.
 pub(super) struct Fleet {
     pub(super) caller: Caller,
@@ -168,13 +180,14 @@ impl Fleet {
         let tenants = Tenants::new(db.clone(), clock.clone(), activity.clone());
         let tokens = Tokens::new(db, clock.clone(), activity, pki.ca_pin(), &endpoints);
         let renewal = Renewal::new(devices.clone(), pki.clone(), endpoints.clone());
-        let enrolment = Enrolment::new(devices.clone(), tokens.clone(), twins.clone(), pki.clone(), endpoints);
+        let enrolment = Enrolment::new(devices.clone(), tokens.clone(), twins.clone(), pki.clone(), desk.clone(), endpoints);
         let ports = SessionPorts {
             devices: devices.clone(),
             twins,
             commands: desk.clone(),
             telemetry: desk.clone(),
             artifacts: desk.clone(),
+            trust: desk.clone(),
             renewal: renewal.clone(),
         };
         let sessions = Sessions::new(live.clone(), clock.clone(), ports, SessionSettings::default());

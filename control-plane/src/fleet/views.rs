@@ -46,6 +46,7 @@ pub(super) fn device_detail(row: DeviceRow, intent: &IntentView, heads: &[String
         models: models(intent, status),
         inventory: read(status, path::INVENTORY),
         link: read(status, path::LINK),
+        trust: read(status, path::TRUST),
         components: components.collect(),
         applied: read(status, path::INTENT),
         in_sync: differences(intent, heads, status).is_empty(),

@@ -25,5 +25,5 @@ pub(crate) use artifacts::Artifacts;
 pub(crate) use error::RegistryError;
 pub(crate) use models::Models;
 pub(crate) use releases::Releases;
-pub(crate) use trust::Trust;
+pub(crate) use trust::{Keys as TrustKeys, Trust};
 pub(crate) use versions::ModelVersion;

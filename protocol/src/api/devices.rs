@@ -3,7 +3,7 @@
 use crate::artifact::Digest;
 use crate::inventory::Inventory;
 use crate::time::Micros;
-use crate::twin::{ComponentStatus, IntentStatus, IntentView, LinkStatus, ModelState};
+use crate::twin::{ComponentStatus, IntentStatus, IntentView, LinkStatus, ModelState, TrustStatus};
 use crate::{DeviceId, ModelName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -80,6 +80,9 @@ pub struct DeviceDetail {
     pub inventory: Option<Inventory>,
     /// Its link as it sees it itself; absent until it has reported.
     pub link: Option<LinkStatus>,
+    /// By whose word it installs; absent until it has reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<TrustStatus>,
     /// The agent's components.
     pub components: BTreeMap<String, ComponentStatus>,
     /// What of the intent it has applied; absent until it has reported.

@@ -3,6 +3,7 @@
 //! ```text
 //! GET /trust                                    → where the repository is, the control plane's key, the roles' versions
 //! PUT /trust {files: [{role, body}]}            → the same, after signed files were taken; all of them or none
+//! GET /tuf/{tenant}/{access}/anchor             → the newest root, signed by the deployment's CA, for devices that have none
 //! GET /tuf/{tenant}/{access}/metadata/{file}    → metadata as TUF clients ask for it
 //! GET /tuf/{tenant}/{access}/targets/{path}     → target files by their hash-prefixed names
 //! ```
@@ -26,6 +27,20 @@ pub struct TrustView {
     pub online_key: Key,
     /// Every role's newest file; empty before the first root.
     pub roles: Vec<TrustRoleView>,
+    /// Who else may sign some of the targets, in the order in which they are asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publishers: Vec<PublisherView>,
+}
+
+/// Somebody whom targets delegates to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PublisherView {
+    /// The role's name.
+    pub name: String,
+    /// Patterns of the target paths that it may sign.
+    pub paths: Vec<String>,
+    /// Its keys' ids.
+    pub keys: Vec<String>,
 }
 
 /// A role's newest file.

@@ -21,6 +21,7 @@ mod metadata;
 mod model;
 mod pattern;
 mod refresh;
+mod release;
 mod search;
 mod sign;
 mod target;
@@ -28,6 +29,7 @@ mod target;
 mod tests;
 mod time;
 mod trusted;
+mod vouch;
 
 pub use canonical::{CanonicalError, canonical};
 pub use envelope::{Envelope, Signature};
@@ -38,11 +40,13 @@ pub use metadata::{
 };
 pub use model::ModelTarget;
 pub use refresh::{Answer, Refresh, Want};
+pub use release::ReleaseTarget;
 pub use search::{Found, Search, Step};
 pub use sign::{SigningError, SigningKey, add_signature, sign};
 pub use target::{Target, TargetCheck, quote};
 pub use time::{Expires, ExpiresError, trusted_now};
 pub use trusted::Trusted;
+pub use vouch::{Refusal, Wanted};
 
 /// The largest root: a root with 100 keys takes 40 KB.
 pub const MAX_ROOT_BYTES: u64 = 512 << 10;

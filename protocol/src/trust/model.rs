@@ -24,12 +24,19 @@ pub struct ModelTarget {
     /// The engine that it was measured with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<String>,
+    /// The manifest as a file ([`crate::bundle::manifest_file`]), an empty one where there is none; absent in what was signed
+    /// before manifests were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Digest>,
+    /// The golden cases that may be run with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub golden: Option<Digest>,
 }
 
 impl ModelTarget {
     /// The file as it was registered.
     pub fn original(model: ModelName, version: u64) -> Self {
-        Self { model, version, variant: None, device_class: None, engine: None }
+        Self { model, version, variant: None, device_class: None, engine: None, manifest: None, golden: None }
     }
 
     /// Its target path: `models/<name>/<version>/<variant>.onnx`, `model.onnx` for the original. A publisher of one model

@@ -78,6 +78,15 @@ impl Trusted {
     pub fn targets(&self) -> Option<&Targets> {
         self.targets.as_ref().map(|e| &e.signed)
     }
+    /// When the first of the top-level roles that are known expires.
+    pub fn expires(&self) -> Micros {
+        let others = [
+            self.timestamp().map(|signed| signed.expires),
+            self.snapshot().map(|signed| signed.expires),
+            self.targets().map(|signed| signed.expires),
+        ];
+        others.into_iter().flatten().fold(self.root().expires, super::Expires::min).micros()
+    }
     /// When the newest trusted timestamp was signed, as far as it says so.
     pub fn signed_at(&self) -> Option<Micros> {
         self.timestamp().and_then(|t| t.signed_at).map(super::Expires::micros)
@@ -114,6 +123,19 @@ impl Trusted {
     /// Whether the root, now known to be the last, is still valid.
     pub fn check_root(&self, now: Micros) -> Result<(), TrustError> {
         check_expiry("root", &self.root.signed, now)
+    }
+
+    /// Whether what is known is complete and valid: what may be relied on when the repository cannot be reached. Only then does
+    /// a search give an answer that nobody withholds a newer one of.
+    pub fn check_fresh(&self, now: Micros) -> Result<(), TrustError> {
+        self.check_root(now)?;
+        let timestamp = self.timestamp().ok_or(TrustError::TooEarly { lacks: "timestamp" })?;
+        check_expiry("timestamp", timestamp, now)?;
+        let snapshot = self.snapshot().ok_or(TrustError::TooEarly { lacks: "snapshot" })?;
+        check_expiry("snapshot", snapshot, now)?;
+        let targets = self.targets().ok_or(TrustError::TooEarly { lacks: "targets" })?;
+        check_expiry("targets", targets, now)?;
+        if self.has_targets(now) { Ok(()) } else { Err(TrustError::TooEarly { lacks: "current targets" }) }
     }
 
     /// Takes a timestamp. The same version again is normal and changes nothing: the known one stays.

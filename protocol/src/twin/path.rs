@@ -10,6 +10,8 @@ pub const AGENT_RELEASE: &str = "agent/release";
 pub const AGENT_CONFIG: &str = "agent/config";
 /// [`super::LinkStatus`]: which transport, since when, why not the other.
 pub const LINK: &str = "link";
+/// [`super::TrustStatus`]: by whose word this device installs.
+pub const TRUST: &str = "trust";
 /// Prefix of `models/<name>`: [`super::ModelStatus`].
 pub const MODELS: &str = "models/";
 /// Prefix of `health/<model>`: [`super::SignedHealth`].

@@ -220,3 +220,39 @@ pub struct IntentStatus {
     #[serde(default)]
     pub pending: u64,
 }
+
+/// By whose word a device installs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TrustState {
+    /// It was never given a root: what the control plane says is installed.
+    #[default]
+    Unsigned,
+    /// Only what is signed is installed, and what is known of it is valid.
+    Verified,
+    /// Only what is signed is installed, and nothing new before there is valid metadata again; `error` says why.
+    Stale,
+}
+
+/// Status of what the device believes of its tenant's update repository, at `trust`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct TrustStatus {
+    /// By whose word it installs.
+    #[serde(default)]
+    pub state: TrustState,
+    /// The version of the root that it trusts; 0 for none.
+    #[serde(default)]
+    pub root: u64,
+    /// The version of the timestamp; 0 for none.
+    #[serde(default)]
+    pub timestamp: u64,
+    /// The version of the targets; 0 for none.
+    #[serde(default)]
+    pub targets: u64,
+    /// When the first of the metadata expires, and with it every new install until there is newer; 0 where there is none.
+    #[serde(default)]
+    pub expires_us: Micros,
+    /// Why nothing new is installed, or why the last look failed; empty otherwise.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub error: String,
+}

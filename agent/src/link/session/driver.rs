@@ -297,7 +297,8 @@ impl<F: FnMut(&Welcome) + Send> Driver<'_, F> {
 
     async fn take_endpoints(&self, welcome: &Welcome) {
         let Some(told) = endpoints(welcome) else { return };
-        let told = EndpointsView { api_url: told.api_url.clone(), quic: told.quic.clone(), mqtt: told.mqtt.clone() };
+        let (api_url, quic, mqtt) = (told.api_url.clone(), told.quic.clone(), told.mqtt.clone());
+        let told = EndpointsView { api_url, quic, mqtt, trust: told.trust.clone() };
         if let Err(error) = self.context.identity.install(None, told).await {
             tracing::warn!(%error, "the control plane's new addresses could not be kept");
         }

@@ -37,6 +37,19 @@ async fn what_intent_asks_for_is_fetched_activated_and_removed_again() {
 }
 
 #[tokio::test]
+async fn of_a_version_that_nobody_signed_no_byte_is_asked_for_until_somebody_does() {
+    let (dir, plane) = (tempfile::tempdir().unwrap(), Plane::start().await);
+    let agent = Agent::start(dir.path(), &plane).await;
+    plane.unsigned.store(true, Ordering::SeqCst);
+    agent.want(&[("digits", plane.publish(1, b"one"))]);
+    let status = agent.state("digits", ModelState::Waiting).await;
+    assert!(status.error.contains("aidos trust sign digits@1"), "{}", status.error);
+    assert_eq!((plane.sent.load(Ordering::SeqCst), status.active_version), (0, None));
+    plane.unsigned.store(false, Ordering::SeqCst);
+    agent.ready("digits", 1).await;
+}
+
+#[tokio::test]
 async fn a_download_that_breaks_goes_on_where_it_stopped() {
     let (dir, plane) = (tempfile::tempdir().unwrap(), Plane::start().await);
     let agent = Agent::start(dir.path(), &plane).await;

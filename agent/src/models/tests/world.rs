@@ -4,11 +4,13 @@ use super::super::*;
 use crate::infer::Place;
 use crate::link::LinkError;
 use crate::state::Ledger;
+use crate::trust::Unvouched;
 use crate::update::Conditions;
 use aidos_protocol::frame::ArtifactGrant;
 use aidos_protocol::golden::Golden;
 use aidos_protocol::manifest::Manifest;
 use aidos_protocol::rollout::Experiment;
+use aidos_protocol::trust::Wanted;
 use aidos_protocol::twin::{Health, HealthReport, Measures, SelfTestReport};
 use aidos_protocol::{DeviceId, TenantId};
 use async_trait::async_trait;
@@ -25,6 +27,8 @@ pub(super) struct Plane {
     pub(super) cuts: Arc<AtomicUsize>,
     pub(super) sent: Arc<AtomicUsize>,
     pub(super) online: Arc<AtomicBool>,
+    /// Whether people have yet to sign what is published.
+    pub(super) unsigned: Arc<AtomicBool>,
     url: Arc<Mutex<String>>,
 }
 
@@ -89,6 +93,13 @@ impl Source for Plane {
         while !self.online.load(Ordering::SeqCst) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+}
+
+#[async_trait]
+impl Vouch for Plane {
+    async fn vouch(&self, wanted: &Wanted) -> Result<(), Unvouched> {
+        if self.unsigned.load(Ordering::SeqCst) { Err(wanted.unsigned().into()) } else { Ok(()) }
     }
 }
 
@@ -230,7 +241,8 @@ impl Agent {
             boot_id: 3,
             sign: Arc::new(|_| Ok((Vec::new(), vec![7]))),
         };
-        let setup = Setup { surroundings: weather.clone(), pace, voucher: Some(voucher), ..Setup::default() };
+        let guard = Arc::new(plane.clone());
+        let setup = Setup { surroundings: weather.clone(), pace, voucher: Some(voucher), guard, ..Setup::default() };
         let reconciler =
             Reconciler::new(runner.clone(), Arc::new(plane.clone()), told.clone(), store.clone(), journal, pins, setup);
         reconciler.restore().await.map_err(|error| error.to_string())?;

@@ -26,6 +26,10 @@ enum Make {
     Slow,
     CrashesAtLoad,
     CrashesAnswering,
+    /// Good, and nobody has signed it.
+    Unsigned,
+    /// Something else was signed under its name.
+    Forged,
 }
 
 /// The driver and the device, in one place, with what must always hold.
@@ -41,6 +45,10 @@ struct World {
     committed: BTreeSet<Slot>,
     loads: BTreeMap<Slot, u32>,
     online: bool,
+    /// Whether people have signed what was unsigned.
+    signed: bool,
+    /// What was vouched for before it was fetched.
+    vouched: BTreeSet<Slot>,
     crashes: u32,
     /// Requests that what answers has had in this process, by the time it is replaced.
     requests: u64,
@@ -60,6 +68,8 @@ impl World {
             committed: BTreeSet::new(),
             loads: BTreeMap::new(),
             online: true,
+            signed: false,
+            vouched: BTreeSet::new(),
             crashes: 0,
             requests: 100,
             at: 0,
@@ -130,12 +140,23 @@ impl World {
         match effect {
             Effect::Look => self.tell(Event::Looked(Conditions::default())),
             Effect::Pause(..) => self.tell(Event::Tick),
-            Effect::Fetch if self.online => self.tell(Event::Fetched),
+            Effect::Fetch if self.online => {
+                let slot = self.state.update.as_ref().map(Update::slot).expect("only what is wanted is fetched");
+                match self.make(slot) {
+                    Make::Forged => self.tell(Event::Failed(Trouble::Forged, "something else was signed".into())),
+                    Make::Unsigned if !self.signed => self.tell(Event::Failed(Trouble::Unsigned, "not signed".into())),
+                    _ => {
+                        self.vouched.insert(slot);
+                        self.tell(Event::Fetched);
+                    }
+                }
+            }
             Effect::Fetch => self.tell(Event::Failed(Trouble::Link, "not connected".into())),
             Effect::Verify => self.tell(Event::Verified(Box::default())),
             Effect::Load(kept) => {
                 let slot = kept.slot;
                 assert!(!self.loaded.contains(&slot));
+                assert!(self.vouched.contains(&slot), "nobody vouched for what is loaded");
                 *self.loads.entry(slot).or_default() += 1;
                 match self.make(slot) {
                     Make::CrashesAtLoad => self.crash(),
@@ -445,6 +466,41 @@ fn too_late_and_not_valid_are_told_and_never_begun() {
     assert!(world.state.standing().1.contains("max_error_rate") && world.loads.is_empty());
 }
 
+#[test]
+fn what_nobody_signed_waits_and_comes_once_it_is_signed_while_the_version_before_answers() {
+    let (old, new) = (slot(1, 1), slot(2, 2));
+    let mut world = World::new(&[(new, Make::Unsigned)]);
+    world.want(Some(wish(1, 1)));
+    world.run();
+    world.want(Some(wish(2, 2)));
+    for _ in 0..50 {
+        assert!(world.act(), "it goes on looking for a signature");
+        assert_eq!(world.active, Some(old));
+    }
+    while !matches!(world.effect, Some(Effect::Pause(WaitKind::Vouched, _))) {
+        world.act();
+    }
+    assert_eq!(world.state.standing(), (ModelState::Waiting, "not signed".to_owned()));
+    world.signed = true;
+    world.run();
+    assert_eq!(world.end(), (ModelState::Ready, Some(2)));
+}
+
+#[test]
+fn what_differs_from_what_was_signed_is_given_up_at_once_and_the_version_before_answers() {
+    let mut world = World::new(&[(slot(2, 2), Make::Forged)]);
+    world.want(Some(wish(1, 1)));
+    world.run();
+    world.want(Some(wish(2, 2)));
+    world.run();
+    assert_eq!(world.end(), (ModelState::Failed, Some(1)));
+    assert_eq!(world.loads.get(&slot(2, 2)), None);
+    // Also after a restart it is not tried again for the same wish.
+    world.stop_and_begin();
+    world.run();
+    assert_eq!(world.end(), (ModelState::Failed, Some(1)));
+}
+
 #[derive(Debug, Clone)]
 enum Happening {
     Act,
@@ -478,6 +534,8 @@ fn make() -> impl Strategy<Value = Make> {
         1 => Just(Make::Slow),
         1 => Just(Make::CrashesAtLoad),
         1 => Just(Make::CrashesAnswering),
+        1 => Just(Make::Unsigned),
+        1 => Just(Make::Forged),
     ]
 }
 
@@ -509,7 +567,11 @@ proptest! {
                 Happening::Stop => world.stop_and_begin(),
                 Happening::Retry => world.tell(Event::Retry),
                 Happening::Online(online) => world.online = online,
-                Happening::Stray(0) => world.tell(Event::Fetched),
+                Happening::Stray(0) => {
+                    // Only the driver says so, after it was vouched for.
+                    let slot = world.state.update.as_ref().map(Update::slot).filter(|slot| world.vouched.contains(slot));
+                    world.tell(slot.map_or(Event::Tick, |_| Event::Fetched));
+                }
                 Happening::Stray(1) => world.tell(Event::Tested(Err("stray".into()))),
                 Happening::Stray(2) => world.tell(Event::Failed(Trouble::Passing, "stray".into())),
                 Happening::Stray(3) => world.tell(Event::Looked(Conditions::default())),
@@ -518,7 +580,7 @@ proptest! {
             }
         }
         // From here on the world is kind, but for the version that is wanted.
-        world.online = true;
+        (world.online, world.signed) = (true, true);
         let answered = world.state.answers.as_ref().map(|kept| kept.slot);
         let is = world.make(slot(version, bytes));
         let desired = DesiredModel { deployment: Some(DeploymentId::from_bytes([9; 16])), ..watched(wanted(version, bytes, 0)) };
@@ -527,7 +589,7 @@ proptest! {
         let (state, _) = world.state.standing();
         let active = world.active == Some(slot(version, bytes));
         match is {
-            Make::Good => prop_assert!(state == ModelState::Ready && active, "{state:?} {:?}", world.active),
+            Make::Good | Make::Unsigned => prop_assert!(state == ModelState::Ready && active, "{state:?} {:?}", world.active),
             // It may have been committed without a watch before.
             _ if active => prop_assert_eq!(state, ModelState::Ready),
             _ => {

@@ -13,6 +13,7 @@ const OPEN: &[(&str, &str)] = &[
     ("POST /api/v1/enrol/renew", "a device with an expired certificate proves that it holds the old key"),
     ("GET /api/v1/ca.pem", "the CA certificate is public; who fetches it compares it with the pin in a join token"),
     ("GET /api/v1/blobs/{tenant}/{digest}", "the URL itself is signed and expires; devices fetch large files by it"),
+    ("GET /api/v1/tuf/{tenant}/{access}/anchor", "devices without a root send no key; the address has an unguessable part"),
     ("GET /api/v1/tuf/{tenant}/{access}/metadata/{file}", "TUF clients send no key; the address has an unguessable part"),
     ("GET /api/v1/tuf/{tenant}/{access}/targets/{*path}", "TUF clients send no key; the address has an unguessable part"),
 ];

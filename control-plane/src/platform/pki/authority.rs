@@ -2,12 +2,13 @@
 
 use super::PkiError;
 use crate::platform::{clock::Clock, private_file};
-use aidos_protocol::enrol::{CERTIFICATE_DAYS, spiffe_id};
+use aidos_protocol::enrol::{CERTIFICATE_DAYS, TrustAnchor, anchor_message, spiffe_id};
 use aidos_protocol::{DeviceId, TenantId, time::Micros};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rcgen::string::Ia5String;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
-    IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+    IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SigningKey as _,
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -119,6 +120,12 @@ impl Pki {
         let secret = ring::hkdf::Salt::new(ring::hkdf::HKDF_SHA256, &[]).extract(&self.0.issuer.key().serialize_der());
         let info = [purpose.as_bytes()];
         secret.expand(&info, ring::hmac::HMAC_SHA256).expect("one hash's length can always be expanded").into()
+    }
+
+    /// Vouches that `root` is the one by which devices of `tenant` begin to believe updates.
+    pub(crate) fn anchor(&self, tenant: TenantId, root: &str) -> Result<TrustAnchor, PkiError> {
+        let signature = self.0.issuer.key().sign(&anchor_message(tenant, root.as_bytes()))?;
+        Ok(TrustAnchor { root: root.to_owned(), signature: STANDARD.encode(signature) })
     }
 
     /// Certifies the key of a PEM signing request for `device`, for 30 days.
@@ -260,7 +267,6 @@ fn dns(name: &str) -> Result<Ia5String, PkiError> {
 
 /// One certificate as PEM.
 fn pem(der: &CertificateDer<'_>) -> String {
-    use base64::{Engine as _, engine::general_purpose::STANDARD};
     let body = STANDARD.encode(der);
     let lines: Vec<&str> = (0..body.len()).step_by(64).map(|from| &body[from..body.len().min(from + 64)]).collect();
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))

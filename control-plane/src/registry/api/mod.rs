@@ -45,6 +45,7 @@ pub(crate) fn router(models: Models, artifacts: Artifacts, releases: Releases, t
         .routes(routes!(versions::list, versions::register))
         .routes(routes!(versions::show))
         .routes(routes!(releases::list, releases::create))
+        .routes(routes!(trust::anchor))
         .routes(routes!(trust::metadata))
         .routes(routes!(trust::target))
         .with_state(state)

@@ -6,6 +6,7 @@ use crate::registry::Trust;
 use crate::tenants::{Operator, Viewer};
 use aidos_protocol::TenantId;
 use aidos_protocol::api::trust::{PutTrust, TrustView};
+use aidos_protocol::enrol::TrustAnchor;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse as _, Response};
@@ -48,6 +49,21 @@ pub(super) async fn metadata(
     let body = trust.metadata(tenant, &access, &file).await?;
     let cache = if file == "timestamp.json" { "no-cache" } else { NEVER_CHANGES };
     Ok(([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, cache)], body).into_response())
+}
+
+/// Fetch the root of trust
+///
+/// The newest root, signed by the deployment's CA: what a device begins with that joined before there was one. The address
+/// itself is the credential.
+#[utoipa::path(get, path = "/api/v1/tuf/{tenant}/{access}/anchor", operation_id = "getTrustAnchor", tag = "trust",
+    params(("tenant" = TenantId, Path), ("access" = String, Path)), security(()),
+    responses((status = 200, body = TrustAnchor), (status = 404)))]
+pub(super) async fn anchor(
+    State(trust): State<Trust>,
+    Path((tenant, access)): Path<(TenantId, String)>,
+) -> Result<Response, ApiError> {
+    let anchor = trust.anchor_at(tenant, &access).await?;
+    Ok(([(header::CACHE_CONTROL, "no-cache")], Json(anchor)).into_response())
 }
 
 /// Fetch a target file

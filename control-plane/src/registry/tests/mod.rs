@@ -6,11 +6,12 @@ mod releases;
 mod trust;
 mod uploads;
 
-use super::{Artifacts, Models, Releases, Trust};
+use super::{Artifacts, Models, Releases, Trust, TrustKeys};
 use crate::platform::clock::Clock;
 use crate::platform::db::Db;
 use crate::platform::http::Events;
 use crate::platform::objects::Objects;
+use crate::platform::pki::Pki;
 use crate::platform::testing;
 use crate::tenants::{Activity, Caller};
 use aidos_protocol::{TenantId, artifact::Digest};
@@ -64,7 +65,7 @@ impl Registry {
             Activity::new(db.clone(), clock.clone()),
             Events::new(clock.clone(), CancellationToken::new()),
             clock.clone(),
-            folder.path(),
+            TrustKeys { folder: folder.path(), ca: Pki::open_or_create(folder.path(), "test", clock.clone()).unwrap() },
             "http://plane/",
         )
         .await

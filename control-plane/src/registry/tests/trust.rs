@@ -2,16 +2,21 @@
 
 use super::{DIGITS, Registry};
 use crate::platform::db::Db;
+use crate::platform::pki::Pki;
 use crate::platform::testing::both_stores;
 use crate::registry::RegistryError;
 use crate::tenants::Caller;
 use aidos_protocol::api::keys::Role as KeyRole;
 use aidos_protocol::api::trust::SignedFile;
 use aidos_protocol::artifact::Digest;
+use aidos_protocol::enrol::anchor_message;
 use aidos_protocol::time::Micros;
 use aidos_protocol::trust::{
-    Answer, Expires, ModelTarget, Refresh, Role, Root, RootRoles, Search, SigningKey, Step, Targets, TrustError, Trusted, sign,
+    Answer, DelegatedRole, Delegations, Expires, ModelTarget, Refresh, Role, Root, RootRoles, Search, SigningKey, Step, Targets,
+    TrustError, Trusted, sign,
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use std::time::Duration;
 
 both_stores!(
@@ -19,6 +24,8 @@ both_stores!(
     what_is_not_signed_well_is_refused_and_changes_nothing,
     timestamps_are_made_anew_daily_and_outlive_a_year,
     another_tenants_address_opens_nothing,
+    a_publisher_is_held_to_what_was_delegated_to_it,
+    the_root_is_told_with_the_cas_signature,
 );
 
 const DAY: i64 = 86_400;
@@ -193,4 +200,87 @@ async fn another_tenants_address_opens_nothing(db: Db) {
         let error = registry.trust.metadata(tenant, access, name).await.unwrap_err();
         assert!(matches!(error, RegistryError::NotFound(_)), "{name}: {error}");
     }
+}
+
+async fn a_publisher_is_held_to_what_was_delegated_to_it(db: Db) {
+    let registry = Registry::on(db).await;
+    let (people, team, now) = (People::new(), key(), registry.clock.now());
+    let root = people.init(&registry).await;
+    let expires = Expires::at(now.plus_seconds(90 * DAY));
+    let delegated = DelegatedRole {
+        name: "team".into(),
+        keyids: vec![team.id()],
+        threshold: 1,
+        terminating: true,
+        paths: Some(vec!["models/digits/*/*".into()]),
+        path_hash_prefixes: None,
+        extra: Default::default(),
+    };
+    let delegations = |roles| Delegations { keys: [(team.id(), team.public())].into(), roles, extra: Default::default() };
+    let top = |version, roles| {
+        let targets = Targets { delegations: Some(delegations(roles)), ..Targets::new(version, expires) };
+        file("targets", &sign(&targets, &[&people.targets]).unwrap())
+    };
+    let publish = async |files: &[SignedFile]| registry.trust.publish(&registry.alice, files).await;
+    let view = publish(&[top(2, vec![delegated.clone()])]).await.unwrap();
+    assert_eq!(view.publishers.len(), 1);
+    assert_eq!((&view.publishers[0].name, &view.publishers[0].paths[0]), (&"team".to_owned(), &"models/digits/*/*".to_owned()));
+
+    let digest = registry.upload(&registry.alice, DIGITS).await;
+    let own = |version, model: ModelTarget| {
+        let mut targets = Targets::new(version, expires);
+        targets.targets.insert(model.path(), model.target(digest, DIGITS.len() as u64));
+        targets
+    };
+    let signed = |targets: &Targets, key: &SigningKey| file("team", &sign(targets, &[key]).unwrap());
+    let outside = signed(&own(1, ModelTarget::original("other".parse().unwrap(), 1)), &team);
+    let further = Targets { delegations: Some(delegations(vec![delegated])), ..own(1, digits(1)) };
+    let stolen = signed(&own(1, digits(1)), &people.targets);
+    for (bad, part) in [(outside, "not among"), (signed(&further, &team), "delegates further"), (stolen, "0 valid signatures")] {
+        let error = publish(&[bad]).await.unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+    publish(&[signed(&own(1, digits(1)), &team)]).await.unwrap();
+    let find = async |version: u64| {
+        let mut trusted = Trusted::begin(&root).unwrap();
+        refresh(&registry, &mut trusted, now).await.unwrap();
+        let access = access(&registry, &registry.alice).await;
+        let mut search = Search::new(&digits(version).path());
+        loop {
+            match search.step(&trusted, now).unwrap() {
+                Step::Done(found) => return found.map(|found| found.role),
+                Step::Fetch(want) => {
+                    let bytes = registry.trust.metadata(registry.alice.tenant, &access, &want.address).await.unwrap();
+                    search.take(&mut trusted, Answer::Bytes(&bytes), now).unwrap();
+                }
+            }
+        }
+    };
+    assert_eq!(find(1).await.as_deref(), Some("team"));
+    // Revoked: its file stays listed, as clients demand, and nobody is led to it.
+    let view = publish(&[top(3, Vec::new())]).await.unwrap();
+    assert!(view.publishers.is_empty());
+    assert_eq!(find(1).await, None);
+    let error = publish(&[signed(&own(2, digits(1)), &team)]).await.unwrap_err().to_string();
+    assert!(error.contains("not listed"), "{error}");
+}
+
+async fn the_root_is_told_with_the_cas_signature(db: Db) {
+    let registry = Registry::on(db).await;
+    let tenant = registry.alice.tenant;
+    assert_eq!(registry.trust.anchor(tenant).await.unwrap(), None);
+    let (own, other) = (access(&registry, &registry.alice).await, access(&registry, &registry.mallory).await);
+    assert!(matches!(registry.trust.anchor_at(tenant, &own).await, Err(RegistryError::NotFound(_))));
+    let root = People::new().init(&registry).await;
+    let anchor = registry.trust.anchor_at(tenant, &own).await.unwrap();
+    assert_eq!(anchor.root.as_bytes(), root);
+    assert!(matches!(registry.trust.anchor_at(tenant, &other).await, Err(RegistryError::NotFound(_))));
+    let pki = Pki::open_or_create(registry.folder.path(), "test", registry.clock.clone()).unwrap();
+    let (_, ca) = x509_parser::parse_x509_certificate(pki.ca_der()).unwrap();
+    let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &ca.public_key().subject_public_key.data);
+    let signature = STANDARD.decode(&anchor.signature).unwrap();
+    key.verify(&anchor_message(tenant, &root), &signature).unwrap();
+    assert!(key.verify(&anchor_message(registry.mallory.tenant, &root), &signature).is_err());
+    // It is the newest that is told, also as the path that devices are given says.
+    assert_eq!(registry.trust.path(tenant), format!("/api/v1/tuf/{tenant}/{own}/"));
 }

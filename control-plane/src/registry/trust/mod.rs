@@ -9,4 +9,4 @@ mod online;
 mod publish;
 mod repository;
 
-pub(crate) use repository::Trust;
+pub(crate) use repository::{Keys, Trust};

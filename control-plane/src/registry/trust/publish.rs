@@ -2,10 +2,11 @@
 
 use crate::registry::RegistryError;
 use crate::registry::store::trust::FileRow;
+use aidos_protocol::api::trust::PublisherView;
 use aidos_protocol::time::Micros;
 use aidos_protocol::trust::{
-    Envelope, Expires, MAX_ROOT_BYTES, MAX_TARGETS_BYTES, MetaFile, Metadata, Role, Root, SigningKey, Snapshot, Target, Targets,
-    Timestamp, TrustError, Trusted, sign,
+    DelegatedRole, Envelope, Expires, MAX_ROOT_BYTES, MAX_TARGETS_BYTES, MetaFile, Metadata, Role, Root, SigningKey, Snapshot,
+    Target, Targets, Timestamp, TrustError, Trusted, sign,
 };
 use std::collections::BTreeMap;
 
@@ -117,8 +118,19 @@ impl<'a> Draft<'a> {
             let top = self.targets("targets").ok_or_else(|| refused("there are no targets that could delegate"))?;
             let delegations = top.delegations.filter(|d| d.roles.iter().any(|r| r.name == role));
             let delegations = delegations.ok_or_else(|| refused(TrustError::NotListed { role: role.to_owned() }))?;
-            let keys = delegations.roles.iter().find(|r| r.name == role).map(|r| r.role()).unwrap_or(Role::of(vec![], 1));
+            let delegated = delegations.roles.iter().find(|r| r.name == role);
+            let keys = delegated.map_or_else(|| Role::of(vec![], 1), |r| r.role());
             new.verify(&file, "targets", &keys, &delegations.keys).map_err(refused)?;
+            // No device would look there; whoever signed it should know.
+            let outside = new.signed.targets.keys().find(|path| !delegated.is_some_and(|r| r.covers(path)));
+            if let Some(path) = outside {
+                return Err(refused(format!("`{path}` is not among what {role} may sign; see `aidos trust status`")));
+            }
+            if new.signed.delegations.as_ref().is_some_and(|further| !further.roles.is_empty()) {
+                return Err(refused(format!(
+                    "{role} delegates further; only targets itself does, so that its people see to whom"
+                )));
+            }
         }
         self.check_next(role, &new.signed)?;
         let known = self.targets(role).map(|old| old.targets).unwrap_or_default();
@@ -163,4 +175,16 @@ impl<'a> Draft<'a> {
         self.add("timestamp", &timestamp, &body, "system");
         Ok(())
     }
+}
+
+/// Whom a targets file delegates to, for people; it was verified when it was taken.
+pub(super) fn publishers(targets: &[u8]) -> Vec<PublisherView> {
+    let targets = Envelope::<Targets>::read("targets.json", targets, MAX_TARGETS_BYTES).ok();
+    let roles = targets.and_then(|envelope| envelope.signed.delegations).map(|delegations| delegations.roles);
+    let view = |role: DelegatedRole| PublisherView {
+        name: role.name,
+        paths: role.paths.unwrap_or_default(),
+        keys: role.keyids.into_iter().map(|id| id.0).collect(),
+    };
+    roles.unwrap_or_default().into_iter().map(view).collect()
 }

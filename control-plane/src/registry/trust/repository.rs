@@ -2,11 +2,12 @@
 
 use super::access::Access;
 use super::online;
-use super::publish::Draft;
+use super::publish::{self, Draft};
 use crate::platform::{
     clock::Clock,
     db::{Db, StoreError},
     http::Events,
+    pki::Pki,
 };
 use crate::registry::store::artifacts;
 use crate::registry::store::trust::{self as store, FileRow};
@@ -16,8 +17,10 @@ use aidos_protocol::TenantId;
 use aidos_protocol::api::keys;
 use aidos_protocol::api::trust::{MAX_FILES, SignedFile, TrustRoleView, TrustView};
 use aidos_protocol::artifact::Digest;
+use aidos_protocol::enrol::TrustAnchor;
 use aidos_protocol::trust::SigningKey;
 use serde_json::json;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -28,6 +31,14 @@ const KEPT_VERSIONS: u64 = 8;
 /// Bytes of the secret behind the addresses.
 const SECRET_BYTES: usize = 32;
 
+/// The deployment's keys, as the repositories need them.
+pub(crate) struct Keys<'a> {
+    /// Their folder, in which the repositories' own is made on the first start.
+    pub(crate) folder: &'a Path,
+    /// Vouches for the root that a device begins with.
+    pub(crate) ca: Pki,
+}
+
 /// A cheap handle to the tenants' update repositories.
 #[derive(Clone)]
 pub(crate) struct Trust {
@@ -37,27 +48,28 @@ pub(crate) struct Trust {
     events: Events,
     clock: Clock,
     online: Arc<SigningKey>,
+    ca: Pki,
     access: Arc<Access>,
     api_url: Arc<str>,
 }
 
 impl Trust {
-    /// Opens the repositories; the control plane's key is in `keys`, made there on the first start.
+    /// Opens the repositories.
     pub(crate) async fn open(
         db: Db,
         artifacts: Artifacts,
         activity: Activity,
         events: Events,
         clock: Clock,
-        keys: &Path,
+        keys: Keys<'_>,
         api_url: &str,
     ) -> Result<Self, RegistryError> {
-        let online = Arc::new(online::open_or_create(keys)?);
+        let online = Arc::new(online::open_or_create(keys.folder)?);
         let mut tx = db.begin().await?;
         let secret = artifacts::secret(&mut tx, "tuf", &rand::random::<[u8; SECRET_BYTES]>()).await?;
         tx.commit().await?;
         let (access, api_url) = (Arc::new(Access::new(&secret)), api_url.trim_end_matches('/').into());
-        Ok(Self { db, artifacts, activity, events, clock, online, access, api_url })
+        Ok(Self { db, artifacts, activity, events, clock, online, ca: keys.ca, access, api_url })
     }
 
     /// Where the tenant's repository is and what is in it.
@@ -66,8 +78,26 @@ impl Trust {
         Ok(self.shown(tenant, store::newest(&mut conn, tenant).await?))
     }
 
+    /// The path of the tenant's repository; it ends with a slash.
+    pub(crate) fn path(&self, tenant: TenantId) -> String {
+        format!("/api/v1/tuf/{tenant}/{}/", self.access.of(tenant))
+    }
+
+    /// The newest root, by which a device begins to believe, vouched for by the deployment's CA. `None` before the first.
+    pub(crate) async fn anchor(&self, tenant: TenantId) -> Result<Option<TrustAnchor>, RegistryError> {
+        let Some(root) = store::body(self.db.pool(), tenant, "root", None).await? else { return Ok(None) };
+        let root = String::from_utf8(root).map_err(io::Error::other)?;
+        Ok(Some(self.ca.anchor(tenant, &root).map_err(io::Error::other)?))
+    }
+
+    /// The same, for whoever knows the repository's address.
+    pub(crate) async fn anchor_at(&self, tenant: TenantId, access: &str) -> Result<TrustAnchor, RegistryError> {
+        self.check_access(tenant, access)?;
+        self.anchor(tenant).await?.ok_or_else(|| RegistryError::NotFound("root: its people have not made one yet".into()))
+    }
+
     fn shown(&self, tenant: TenantId, rows: Vec<FileRow>) -> TrustView {
-        let base = format!("{}/api/v1/tuf/{tenant}/{}", self.api_url, self.access.of(tenant));
+        let base = format!("{}{}", self.api_url, self.path(tenant));
         let role = |row: FileRow| TrustRoleView {
             role: row.role,
             version: row.version,
@@ -75,11 +105,14 @@ impl Trust {
             created_at: row.created,
             created_by: row.created_by,
         };
+        let top = rows.iter().find(|row| row.role == "targets");
+        let publishers = top.map(|row| publish::publishers(&row.body)).unwrap_or_default();
         TrustView {
-            metadata_url: format!("{base}/metadata/"),
-            targets_url: format!("{base}/targets/"),
+            metadata_url: format!("{base}metadata/"),
+            targets_url: format!("{base}targets/"),
             online_key: self.online.public(),
             roles: rows.into_iter().map(role).collect(),
+            publishers,
         }
     }
 

@@ -1,5 +1,7 @@
 //! The driver and the store on real files: a repository in a folder, as a USB stick carries it.
 
+mod guard;
+
 use super::*;
 use crate::state::Ledger;
 use aidos_protocol::artifact::Digest;
