@@ -188,6 +188,11 @@ async fn a_publisher_signs_what_is_delegated_to_it_and_nothing_else_and_only_unt
     fleet.deploy("digits@1", "all").await;
     ready(&fleet, &agent, "edge", 1).await;
     repository.all_accept("delegated", "models/digits/1/model.onnx");
+    // What it signed travels on a stick, too.
+    let stick = fleet.folder().join("team.tar").to_string_lossy().into_owned();
+    assert!(fleet.cli(&["bundle", "export", "digits@1", "--out", &stick]).status.success());
+    let taken = agent.cli(&["bundle", "import", &stick]);
+    assert!(taken.status.success(), "{}", text(&taken));
     fleet.push("other", &variant(fleet.folder(), 9, 10)).await;
     let outside = as_team(&["sign", "other@1", "--as", "team-a"]);
     assert!(text(&outside).contains("is not among what this publisher may sign"), "{}", text(&outside));

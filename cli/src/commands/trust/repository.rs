@@ -13,7 +13,7 @@ use aidos_protocol::trust::{
     Targets, Timestamp, TrustError, Trusted, Want, Wanted, quote,
 };
 use reqwest::Method;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use time::OffsetDateTime;
 
 /// Files are read here to be renewed, so that one that has expired must not be refused: at the beginning of time nothing has.
@@ -136,7 +136,9 @@ pub(crate) async fn chain(client: &Client, wanted: &[Wanted]) -> Result<Vec<(Str
         let role = listed.strip_suffix(".json").unwrap_or(listed);
         files.push(file(client, &view, format!("{}.{}.json", meta.version, quote(role))).await?);
     }
-    vouched(&files, wanted)?;
+    // Of the publishers only those that a device will ask.
+    let asked = vouched(&files, wanted)?;
+    files.retain(|(name, _)| name.ends_with(".root.json") || asked.contains(name));
     Ok(files)
 }
 
@@ -149,14 +151,16 @@ async fn file(client: &Client, view: &TrustView, address: String) -> Result<(Str
     Ok((address, bytes))
 }
 
-/// Whether these files vouch for all of `wanted`.
-fn vouched(files: &[(String, Vec<u8>)], wanted: &[Wanted]) -> Result<(), CliError> {
+/// Whether these files vouch for all of `wanted`; the names of those that it took.
+fn vouched(files: &[(String, Vec<u8>)], wanted: &[Wanted]) -> Result<BTreeSet<String>, CliError> {
     let by_name: BTreeMap<&str, &[u8]> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
     let answer = |want: &Want| by_name.get(want.address.as_str()).map_or(Answer::Missing, |bytes| Answer::Bytes(bytes));
     let bad = |error: TrustError| refused(&error);
     let mut trusted = Trusted::begin(files.first().map_or(&[], |(_, root)| root)).map_err(bad)?;
     let mut refresh = Refresh::default();
+    let mut asked = BTreeSet::new();
     while let Some(want) = refresh.want(&trusted, BEFORE_ANY_EXPIRY).map_err(bad)? {
+        asked.insert(want.address.clone());
         refresh.take(&mut trusted, answer(&want), BEFORE_ANY_EXPIRY).map_err(bad)?;
     }
     for wanted in wanted {
@@ -164,12 +168,15 @@ fn vouched(files: &[(String, Vec<u8>)], wanted: &[Wanted]) -> Result<(), CliErro
         let found = loop {
             match search.step(&trusted, BEFORE_ANY_EXPIRY).map_err(bad)? {
                 Step::Done(found) => break found,
-                Step::Fetch(want) => search.take(&mut trusted, answer(&want), BEFORE_ANY_EXPIRY).map_err(bad)?,
+                Step::Fetch(want) => {
+                    asked.insert(want.address.clone());
+                    search.take(&mut trusted, answer(&want), BEFORE_ANY_EXPIRY).map_err(bad)?;
+                }
             }
         };
         wanted.judge(found.as_ref()).map_err(|refusal| {
             CliError::failed(refusal.to_string(), "a device that trusts this tenant's root would not take it")
         })?;
     }
-    Ok(())
+    Ok(asked)
 }
