@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// How long a device holds one of the places for its first session.
@@ -186,6 +186,11 @@ impl<'a> Process<'a> {
         let mut wanted = self.device.wishes.wanted();
         let mut names: BTreeSet<ModelName> =
             self.device.ledger.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
+        let pace = &self.device.shared.pace;
+        // Devices that all began at once would all sample at once for ever after, which no fleet does.
+        let phase = pace.sample.mul_f64((self.device.script.seed % 1_000) as f64 / 1_000.0);
+        let mut samples = interval_at(Instant::now() + phase, pace.sample);
+        samples.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut models: FuturesUnordered<_> = names.iter().cloned().map(|name| self.model(name)).collect();
         loop {
             let known: Vec<ModelName> = wanted.borrow_and_update().keys().cloned().collect();
@@ -197,8 +202,7 @@ impl<'a> Process<'a> {
             tokio::select! {
                 changed = wanted.changed() => changed.expect("the device holds its wishes"),
                 Some(ended) = models.next() => return ended,
-                () = sleep(self.device.shared.pace.sample) => {
-                    let pace = &self.device.shared.pace;
+                _ = samples.tick() => {
                     self.device.gauges.sample(clock::now(), f64::from(pace.requests_per_s) * pace.sample.as_secs_f64());
                 }
             }
