@@ -64,7 +64,7 @@ pub(crate) use enrol::Enrolment;
 pub(crate) use join_api::router as join_router;
 pub(crate) use live::Live;
 pub(crate) use mqtt::{Broker, BrokerError, BrokerSettings, MqttListener, MqttSettings};
-pub(crate) use ports::ArtifactSource;
+pub(crate) use ports::{ArtifactSource, Wish};
 pub(crate) use quic::{Quic, QuicSettings};
 pub(crate) use renew::Renewal;
 pub(crate) use sessions::{SessionPorts, SessionSettings, Sessions};

@@ -235,7 +235,7 @@ impl Driver<'_> {
                 ports.commands.result(tenant, device, result).await?;
                 Done::Nothing
             }
-            Effect::Grant(digest) => Done::Then(Event::Answer(Body::ArtifactGrant(ports.artifacts.grant(tenant, digest).await))),
+            Effect::Grant(wish) => Done::Then(Event::Answer(Body::ArtifactGrant(ports.artifacts.grant(tenant, wish).await))),
             Effect::Renew(csr) => Done::Then(Event::Answer(Body::RenewResponse(ports.renewal.over_link(self.peer, &csr).await))),
             Effect::Send(_) | Effect::Close | Effect::Admit(_) => unreachable!("done by `perform`"),
         })

@@ -1,7 +1,7 @@
 //! A fleet for tests: real database, CA, sessions and sockets; twins, commands, telemetry and artifacts that remember what
 //! they were asked.
 
-use super::ports::{ArtifactSource, CommandQueue, IntentPosition, TelemetrySink, TwinFault, TwinPosition, TwinSource};
+use super::ports::{ArtifactSource, CommandQueue, IntentPosition, TelemetrySink, TwinFault, TwinPosition, TwinSource, Wish};
 use super::store::DeviceKey;
 use super::twins::Twins;
 use super::{Devices, Enrolment, Live, Renewal, SessionPorts, SessionSettings, Sessions, Tokens};
@@ -12,7 +12,6 @@ use crate::platform::pki::{Pki, provider};
 use crate::platform::testing::sqlite;
 use crate::tenants::{Activity, Caller, Tenants};
 use aidos_protocol::api::tokens::CreateToken;
-use aidos_protocol::artifact::Digest;
 use aidos_protocol::enrol::{EndpointsView, EnrolRequest};
 use aidos_protocol::frame::{self, Body};
 use aidos_protocol::{CommandId, DeviceId, TenantId};
@@ -106,7 +105,7 @@ impl TelemetrySink for Desk {
 
 #[async_trait]
 impl ArtifactSource for Desk {
-    async fn grant(&self, tenant: TenantId, digest: Digest) -> frame::ArtifactGrant {
+    async fn grant(&self, tenant: TenantId, Wish { digest, .. }: Wish) -> frame::ArtifactGrant {
         let url = format!("https://plane/{tenant}/{}", digest.hex());
         frame::ArtifactGrant { digest: digest.as_bytes().to_vec().into(), url, size: 1, ..Default::default() }
     }

@@ -32,6 +32,8 @@ pub const MAX_STATUS_ENTRIES: usize = 1_024;
 pub const MAX_STATUS_VALUE_BYTES: usize = 32 * 1024;
 /// Heads of an automerge document; more means a forged or broken document.
 pub const MAX_HEADS: usize = 64;
+/// Bases in one request for an artifact: the versions of one model that a device keeps, and some of its other files.
+pub const MAX_BASES: usize = 8;
 /// Site changes in one frame; further ones follow in the next.
 pub const MAX_SITE_CHANGES: usize = 256;
 
@@ -108,6 +110,7 @@ fn check(body: &Body) -> Result<(), FrameError> {
         Body::Welcome(welcome) => limit("heads", welcome.intent_heads.len(), MAX_HEADS),
         Body::IntentAck(ack) => limit("heads", ack.heads.len(), MAX_HEADS),
         Body::SiteAck(ack) => limit("heads", ack.heads.len(), MAX_HEADS),
+        Body::ArtifactRequest(request) => limit("bases", request.bases.len(), MAX_BASES),
         Body::SiteChanges(site) => limit("site changes", site.changes.len(), MAX_SITE_CHANGES),
         Body::StatusDelta(delta) => {
             limit("status entries", delta.set.len() + delta.removed.len(), MAX_STATUS_ENTRIES)?;
