@@ -7,10 +7,13 @@
 
 mod fetch;
 mod health;
+mod own;
 mod pace;
+mod receive;
 mod runner;
 #[cfg(test)]
 mod tests;
+mod ways;
 mod worker;
 
 #[cfg(test)]
@@ -23,11 +26,11 @@ pub use runner::Runner;
 use crate::clock;
 use crate::infer::Place;
 use crate::neighbours::Neighbours;
-use crate::state::{Chunks, LedgerError, Pins};
+use crate::state::{Chunks, LedgerError, Pins, Tally};
 use crate::update::{Effect, Event, Here, Journal, State, Surroundings, step};
 use aidos_protocol::ModelName;
 use aidos_protocol::artifact::Digest;
-use aidos_protocol::twin::{DesiredModel, ModelState, ModelStatus, SignedHealth};
+use aidos_protocol::twin::{DesiredModel, ModelState, ModelStatus, SignedHealth, Transfer};
 use health::Told;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,7 +55,7 @@ pub(crate) async fn fetch_artifact(
     digest: Digest,
     size: Option<u64>,
 ) -> Result<std::path::PathBuf, FetchError> {
-    fetch::fetch(source, &Neighbours::off(), store, digest, size).await
+    fetch::fetch(source, &Neighbours::off(), store, digest, size, &[]).await
 }
 
 /// Where the status of models goes.
@@ -61,6 +64,8 @@ pub trait Report: Send + Sync + 'static {
     fn model(&self, name: &ModelName, status: Option<&ModelStatus>);
     /// The health report of a model is another one; `None`: there is no such model any more.
     fn health(&self, name: &ModelName, health: Option<&SignedHealth>);
+    /// How the file of a model came is known; `None`: there is no such model any more.
+    fn transfer(&self, name: &ModelName, transfer: Option<&Transfer>);
 }
 
 /// What the reconciler needs to know of its device.
@@ -168,6 +173,10 @@ impl Reconciler {
                 inner.known().written.insert(name.clone(), text);
             }
             inner.known().models.insert(name.clone(), state);
+            let update = inner.known().models.get(&name).and_then(|state| state.update.as_ref().map(|update| update.slot()));
+            if let Some(slot) = update {
+                inner.tell_transfer(&name, slot.version, slot.digest).await;
+            }
             let mut effect = inner.tell_once(&name, Event::Restarted { charged }).await;
             while let Some(next) = effect.filter(|next| matches!(next, Effect::Load(_) | Effect::Unload(_) | Effect::Activate(_)))
             {
@@ -372,6 +381,20 @@ impl Inner {
         drop(known);
         self.report.model(name, None);
         self.report.health(name, None);
+        self.report.transfer(name, None);
+    }
+
+    /// Tells how the file of a version came, where that was counted.
+    async fn tell_transfer(&self, name: &ModelName, version: u64, digest: Digest) {
+        let store = self.store.clone();
+        match fetch::blocking(move || store.tally(&digest)).await {
+            Ok(Some(tally)) => {
+                let Tally { size, fetched, near, way } = tally;
+                self.report.transfer(name, Some(&Transfer { version, digest, size, fetched, near, way }));
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(model = %name, %error, "how a model's file came cannot be read"),
+        }
     }
 
     /// Removes from the store what neither intent nor a machine refers to, and no pin keeps.

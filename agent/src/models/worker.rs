@@ -160,7 +160,7 @@ impl Inner {
                 }
                 Event::Tick
             }
-            Effect::Fetch => self.fetch_all(&desired?).await,
+            Effect::Fetch => self.fetch_all(name, &desired?).await,
             Effect::Verify => self.verify(&desired?).await,
             Effect::Test(slot) => self.test(name, *slot, &desired?).await,
             Effect::Measure(slot) => {
@@ -178,25 +178,32 @@ impl Inner {
         })
     }
 
-    async fn fetch_all(&self, desired: &DesiredModel) -> Event {
+    async fn fetch_all(&self, name: &ModelName, desired: &DesiredModel) -> Event {
         let Ok(_seat) = self.downloads.acquire().await else {
             return Event::Failed(Trouble::Passing, "the agent is stopping".into());
         };
         let files = [(Some(desired.digest), Some(desired.size)), (desired.manifest_digest, None), (desired.golden_digest, None)];
+        // What runs now is what the new version is most like.
+        let kin: Vec<Digest> = {
+            let known = self.known();
+            let loaded = known.models.get(name).map(|state| (state.memory.active, state.memory.loaded.clone()));
+            loaded.into_iter().flat_map(|(active, loaded)| active.into_iter().chain(loaded)).map(|slot| slot.digest).collect()
+        };
         for (digest, size) in files {
             if let Some(digest) = digest
-                && let Err(error) = self.obtain(digest, size).await
+                && let Err(error) = self.obtain(digest, size, &kin).await
             {
                 return error.into();
             }
         }
+        self.tell_transfer(name, desired.version, desired.digest).await;
         Event::Fetched
     }
 
-    async fn obtain(&self, digest: Digest, size: Option<u64>) -> Result<PathBuf, FetchError> {
-        match fetch(&*self.source, &self.setup.neighbours, &self.store, digest, size).await {
+    async fn obtain(&self, digest: Digest, size: Option<u64>, kin: &[Digest]) -> Result<PathBuf, FetchError> {
+        match fetch(&*self.source, &self.setup.neighbours, &self.store, digest, size, kin).await {
             Err(FetchError::Store(ChunkError::StoreFull { .. } | ChunkError::NoSpace { .. })) if self.make_room().await? > 0 => {
-                fetch(&*self.source, &self.setup.neighbours, &self.store, digest, size).await
+                fetch(&*self.source, &self.setup.neighbours, &self.store, digest, size, kin).await
             }
             other => other,
         }

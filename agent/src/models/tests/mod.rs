@@ -1,6 +1,7 @@
 //! The reconciler against a real HTTP server, a real store and a runner that only remembers.
 
 mod faults;
+mod ways;
 mod world;
 
 use super::*;

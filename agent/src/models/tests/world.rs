@@ -2,7 +2,7 @@
 
 use super::super::*;
 use crate::infer::Place;
-use crate::link::LinkError;
+use crate::link::{Held, LinkError};
 use crate::state::Ledger;
 use crate::update::Conditions;
 use aidos_protocol::frame::ArtifactGrant;
@@ -72,7 +72,7 @@ impl Plane {
 
 #[async_trait]
 impl Source for Plane {
-    async fn grant(&self, digest: Digest) -> Result<ArtifactGrant, LinkError> {
+    async fn grant(&self, digest: Digest, _: Held) -> Result<ArtifactGrant, LinkError> {
         if !self.online.load(Ordering::SeqCst) {
             return Err(LinkError::Offline);
         }
@@ -190,6 +190,7 @@ impl Report for Told {
         }
         self.healths.lock().unwrap().push(report);
     }
+    fn transfer(&self, _: &ModelName, _: Option<&Transfer>) {}
 }
 
 /// Conditions that a test sets.
