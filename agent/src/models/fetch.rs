@@ -85,6 +85,16 @@ pub enum FetchError {
         /// What happened.
         reason: String,
     },
+    /// What came is not the artifact's; what was verified before it is kept.
+    #[error("downloading {digest}: {url} sent what it should not: {reason}")]
+    Wrong {
+        /// Which artifact.
+        digest: Digest,
+        /// Scheme, host and path; without the signature.
+        url: String,
+        /// What was wrong.
+        reason: String,
+    },
     /// No client could be made, or its certificate is not usable.
     #[error("cannot connect to the artifact's server: {0}")]
     Client(String),

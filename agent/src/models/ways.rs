@@ -84,7 +84,8 @@ fn refused(line: &Line<'_>, url: &str, download: &Download, trouble: Trouble) ->
     let (digest, offset, size) = (line.target, download.offset(), line.size);
     match trouble {
         Trouble::Status(status) => FetchError::Status { digest, url: without_query(url), status },
-        Trouble::Broken(reason) | Trouble::Wrong(reason) => FetchError::Broken { digest, offset, size, reason },
+        Trouble::Broken(reason) => FetchError::Broken { digest, offset, size, reason },
+        Trouble::Wrong(reason) => FetchError::Wrong { digest, url: without_query(url), reason },
         Trouble::Store(error) => FetchError::Store(error),
         Trouble::Client(reason) => FetchError::Client(reason),
     }

@@ -10,7 +10,7 @@ use crate::link::LinkError;
 use crate::state::ChunkError;
 use crate::update::{Effect, Event, Kept, Measured, Slot, Trouble, WaitKind};
 use aidos_protocol::ModelName;
-use aidos_protocol::artifact::Digest;
+use aidos_protocol::artifact::{Digest, MAX_CHUNK_BYTES};
 use aidos_protocol::golden::{Golden, MAX_GOLDEN_BYTES};
 use aidos_protocol::manifest::Manifest;
 use aidos_protocol::twin::DesiredModel;
@@ -19,6 +19,10 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+/// Bytes that an attempt which broke must have brought to be gone on from at once: more than a chunk, so that each such attempt
+/// ends with more than the one before, and all of them together end.
+const WORTH: u64 = MAX_CHUNK_BYTES as u64 + 1;
 
 impl From<FetchError> for Event {
     fn from(error: FetchError) -> Self {
@@ -200,12 +204,32 @@ impl Inner {
         Event::Fetched
     }
 
+    /// Brings a file. An attempt that broke after it brought something is no failure: the line is there, and the next attempt goes
+    /// on at once, so that a line that is cut every few seconds is used between the cuts.
     async fn obtain(&self, digest: Digest, size: Option<u64>, kin: &[Digest]) -> Result<PathBuf, FetchError> {
-        match fetch(&*self.source, &self.setup.neighbours, &self.store, digest, size, kin).await {
-            Err(FetchError::Store(ChunkError::StoreFull { .. } | ChunkError::NoSpace { .. })) if self.make_room().await? > 0 => {
-                fetch(&*self.source, &self.setup.neighbours, &self.store, digest, size, kin).await
+        let fetched = || {
+            let store = self.store.clone();
+            async move { blocking(move || store.tally(&digest)).await.map(|tally| tally.map_or(0, |tally| tally.fetched)) }
+        };
+        let once = || fetch(&*self.source, &self.setup.neighbours, &self.store, digest, size, kin);
+        let mut before = fetched().await?;
+        loop {
+            let broken = match once().await {
+                Err(FetchError::Store(ChunkError::StoreFull { .. } | ChunkError::NoSpace { .. }))
+                    if self.make_room().await? > 0 =>
+                {
+                    return once().await;
+                }
+                Err(error @ FetchError::Broken { .. }) => error,
+                other => return other,
+            };
+            let now = fetched().await?;
+            if now < before + WORTH {
+                return Err(broken);
             }
-            other => other,
+            before = now;
+            tracing::debug!(%digest, error = %broken, "the line broke; going on");
+            tokio::time::sleep(self.setup.pace.pause(0, rand::random())).await;
         }
     }
 

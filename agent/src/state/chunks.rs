@@ -220,18 +220,10 @@ impl Chunks {
             let length = entry.metadata().map_err(io(&self.dir))?.len();
             std::fs::remove_file(entry.path()).map_err(io(&entry.path()))?;
             let text = digest.to_string();
-            self.ledger.transaction(|tx| {
-                for sql in [
-                    "DELETE FROM downloads WHERE digest = ?1",
-                    "DELETE FROM aids WHERE digest = ?1",
-                    "DELETE FROM transfers WHERE digest = ?1",
-                ] {
-                    tx.execute(sql, [&text])?;
-                }
-                Ok(())
-            })?;
+            self.ledger.transaction(|tx| Ok(tx.execute("DELETE FROM downloads WHERE digest = ?1", [text]).map(drop)?))?;
             freed += length;
         }
+        self.forget_transfers(wanted)?;
         Ok(freed)
     }
 

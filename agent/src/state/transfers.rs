@@ -125,6 +125,27 @@ impl Chunks {
         })?)
     }
 
+    /// Forgets what belongs to artifacts that are neither here nor `wanted`.
+    pub(super) fn forget_transfers(&self, wanted: impl Fn(&Digest) -> bool) -> Result<(), ChunkError> {
+        let told: Vec<String> = self.ledger.transaction(|tx| {
+            let mut statement = tx.prepare_cached("SELECT digest FROM transfers UNION SELECT target FROM aids")?;
+            Ok(statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
+        })?;
+        let here = |digest: &Digest| self.path(digest).is_some() || self.part(digest).is_some();
+        let gone: Vec<&String> =
+            told.iter().filter(|text| text.parse().map_or(true, |digest| !wanted(&digest) && !here(&digest))).collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        Ok(self.ledger.transaction(|tx| {
+            for digest in gone {
+                tx.execute("DELETE FROM transfers WHERE digest = ?1", [digest])?;
+                tx.execute("DELETE FROM aids WHERE target = ?1", [digest])?;
+            }
+            Ok(())
+        })?)
+    }
+
     /// Whole files that an artifact of `size` bytes may have much in common with, the likeliest first and at most `most`: those in
     /// `kin`, which the caller knows to be related, then those of about the same size.
     pub fn bases(&self, kin: &[Digest], size: u64, most: usize) -> Result<Vec<Digest>, ChunkError> {

@@ -38,6 +38,41 @@ async fn what_intent_asks_for_is_fetched_activated_and_removed_again() {
 }
 
 #[tokio::test]
+async fn a_download_that_nobody_wants_any_more_ends_as_soon_as_intent_says_so() {
+    let (dir, plane) = (tempfile::tempdir().unwrap(), Plane::start().await);
+    let agent = Agent::start(dir.path(), &plane).await;
+    plane.stalls.store(true, Ordering::SeqCst);
+    let model = plane.publish(1, &vec![7; 500_000]);
+    agent.want(&[("digits", model.clone())]);
+    while plane.sent.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // A server that sends nothing more is waited for much longer than this.
+    let begun = std::time::Instant::now();
+    agent.want(&[]);
+    agent.until("digits", |status| status.is_none()).await;
+    let gone = async || {
+        let (store, digest) = (agent.store.clone(), model.digest);
+        tokio::task::spawn_blocking(move || store.part(&digest).is_none()).await.unwrap()
+    };
+    while !gone().await {
+        assert!(begun.elapsed() < Duration::from_secs(10), "its part stays");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+
+    // Another version instead of the one under way comes at once, too.
+    plane.sent.store(0, Ordering::SeqCst);
+    agent.want(&[("digits", model)]);
+    while plane.sent.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    plane.stalls.store(false, Ordering::SeqCst);
+    agent.want(&[("digits", plane.publish(2, b"two"))]);
+    agent.ready("digits", 2).await;
+}
+
+#[tokio::test]
 async fn a_download_that_breaks_goes_on_where_it_stopped() {
     let (dir, plane) = (tempfile::tempdir().unwrap(), Plane::start().await);
     let agent = Agent::start(dir.path(), &plane).await;

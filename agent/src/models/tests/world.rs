@@ -25,6 +25,8 @@ pub(super) struct Plane {
     pub(super) cuts: Arc<AtomicUsize>,
     pub(super) sent: Arc<AtomicUsize>,
     pub(super) online: Arc<AtomicBool>,
+    /// Takes questions and sends the first half of the answer, then nothing.
+    pub(super) stalls: Arc<AtomicBool>,
     url: Arc<Mutex<String>>,
 }
 
@@ -34,7 +36,7 @@ async fn blob(Shared(plane): Shared<Plane>, UrlPath(hex): UrlPath<String>, heade
     let range = headers[header::RANGE].to_str().unwrap();
     let from: usize = range.strip_prefix("bytes=").unwrap().trim_end_matches('-').parse().unwrap();
     let cut = plane.cuts.load(Ordering::SeqCst) > 0;
-    let until = if cut { from + (bytes.len() - from) / 2 } else { bytes.len() };
+    let until = if cut || plane.stalls.load(Ordering::SeqCst) { from + (bytes.len() - from) / 2 } else { bytes.len() };
     plane.sent.fetch_add(until - from, Ordering::SeqCst);
     let piece = bytes::Bytes::copy_from_slice(&bytes[from..until]);
     if cut {
@@ -46,7 +48,9 @@ async fn blob(Shared(plane): Shared<Plane>, UrlPath(hex): UrlPath<String>, heade
         tokio::time::sleep(Duration::from_millis(100)).await;
         Err(std::io::Error::other("cut"))
     });
-    let body = axum::body::Body::from_stream(whole.chain(rest));
+    let stall = plane.stalls.load(Ordering::SeqCst);
+    let stall = futures::stream::iter(stall.then_some(())).then(|()| std::future::pending::<Result<bytes::Bytes, _>>());
+    let body = axum::body::Body::from_stream(whole.chain(stall).chain(rest));
     let of = format!("bytes {from}-{}/{}", bytes.len() - 1, bytes.len());
     (StatusCode::PARTIAL_CONTENT, [(header::CONTENT_RANGE, of)], body).into_response()
 }
