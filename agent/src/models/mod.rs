@@ -42,6 +42,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Downloads at a time: more would share the same link and each finish later.
 const DOWNLOADS: usize = 2;
+/// How long a download that was called off may take to let go of its file before it is left for the next collection: a flush of a
+/// slow disk. Between two looks, a hundredth of it.
+const LET_GO: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(20);
 /// How long a shutdown waits for a model that is being loaded.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -425,6 +429,11 @@ impl Inner {
                 needed.extend(pins.kept(clock::now())?);
             } else {
                 pins.clear()?;
+            }
+            // What was called off a moment ago is still being written to the disk; then it lets go.
+            let begun = std::time::Instant::now();
+            while store.runs_beyond(&needed)? && begun.elapsed() < LET_GO {
+                std::thread::sleep(LOOK);
             }
             store.collect(&needed)
         })

@@ -204,6 +204,14 @@ impl Chunks {
         Ok(false)
     }
 
+    /// Whether something is on its way that is neither `needed` nor helps what is.
+    pub fn runs_beyond(&self, needed: &HashSet<Digest>) -> Result<bool, ChunkError> {
+        let running: Vec<Digest> = self.running.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
+        let aids = self.aids()?;
+        let helps = |digest: &Digest| aids.get(digest).is_some_and(|target| needed.contains(target));
+        Ok(running.iter().any(|digest| !needed.contains(digest) && !helps(digest)))
+    }
+
     /// Removes every file and every unfinished download that `needed` lacks and that is not running. Returns the bytes freed.
     pub fn collect(&self, needed: &HashSet<Digest>) -> Result<u64, ChunkError> {
         let running: HashSet<Digest> = self.running.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
