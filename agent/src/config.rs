@@ -93,6 +93,8 @@ pub struct Telemetry {
 pub struct Storage {
     /// Bytes of models on disk.
     pub max_bytes: u64,
+    /// Bytes per second of the line that artifacts may take, all together; 0: all of it.
+    pub download_bytes_per_s: u64,
 }
 
 /// The link to the control plane.
@@ -152,7 +154,7 @@ impl Default for Telemetry {
 impl Default for Storage {
     /// 8 GiB: twice the largest artifact, so that a new version fits beside the old one.
     fn default() -> Self {
-        Self { max_bytes: 8 << 30 }
+        Self { max_bytes: 8 << 30, download_bytes_per_s: 0 }
     }
 }
 impl Default for Neighbours {
@@ -206,6 +208,10 @@ impl Config {
         }
         if self.storage.max_bytes < *settings::STORAGE_BYTES.start() {
             return fail("storage.max_bytes", format!("{}: use at least 1 MiB", self.storage.max_bytes));
+        }
+        let rate = self.storage.download_bytes_per_s;
+        if rate != 0 && !settings::DOWNLOAD_BYTES_PER_S.contains(&rate) {
+            return fail("storage.download_bytes_per_s", format!("{rate}: use 4 KiB to 10 GiB a second, or 0 for no bound"));
         }
         if !settings::HEALTHY_AFTER_S.contains(&self.update.healthy_after_s) {
             let (least, most) = settings::HEALTHY_AFTER_S.into_inner();

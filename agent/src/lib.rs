@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod assembly;
+pub mod bandwidth;
 pub mod bundle;
 pub mod clock;
 pub mod commands;

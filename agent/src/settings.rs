@@ -85,6 +85,7 @@ pub fn laid_over(config: &Config, settings: &Settings) -> Config {
     set(&mut config.telemetry.spool_bytes, settings.telemetry.spool_bytes);
     set(&mut config.telemetry.spool_days, settings.telemetry.spool_days);
     set(&mut config.storage.max_bytes, settings.storage.max_bytes);
+    set(&mut config.storage.download_bytes_per_s, settings.storage.download_bytes_per_s);
     set(&mut config.update.healthy_after_s, settings.update.healthy_after_s);
     config.link.constrained = settings.link.constrained.unwrap_or(config.link.constrained);
     if let Some(level) = &settings.log.level {

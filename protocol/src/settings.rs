@@ -17,6 +17,8 @@ pub const SPOOL_BYTES: RangeInclusive<u64> = 64 << 10..=16 << 30;
 pub const SPOOL_DAYS: RangeInclusive<u64> = 1..=3_650;
 /// Bytes of models on disk; the upper end is an exabyte, which is no limit.
 pub const STORAGE_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 60;
+/// Bytes per second that artifacts may take of a device's line: 4 KiB, below which nothing larger ever arrives, to 10 GiB.
+pub const DOWNLOAD_BYTES_PER_S: RangeInclusive<u64> = 4 << 10..=10 << 30;
 /// Seconds that a new version of the agent must be in touch before it counts as healthy.
 pub const HEALTHY_AFTER_S: RangeInclusive<u64> = 1..=7 * 24 * 3_600;
 /// Bytes of a log filter.
@@ -75,6 +77,9 @@ pub struct StorageSettings {
     /// Bytes of models on disk, [`STORAGE_BYTES`]. Takes effect at the next start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<u64>,
+    /// Bytes per second of the line that artifacts may take, [`DOWNLOAD_BYTES_PER_S`]. Takes effect at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub download_bytes_per_s: Option<u64>,
 }
 
 /// The link.
@@ -138,7 +143,7 @@ pub enum SettingsError {
 }
 
 /// Every setting.
-pub const KNOWN: [&str; 7] = [
+pub const KNOWN: [&str; 8] = [
     "telemetry.interval_s",
     "telemetry.spool_bytes",
     "telemetry.spool_days",
@@ -146,6 +151,7 @@ pub const KNOWN: [&str; 7] = [
     "link.constrained",
     "log.level",
     "update.healthy_after_s",
+    "storage.download_bytes_per_s",
 ];
 
 impl Settings {
@@ -184,6 +190,7 @@ impl Settings {
         ranged(KNOWN[1], self.telemetry.spool_bytes, SPOOL_BYTES)?;
         ranged(KNOWN[2], self.telemetry.spool_days, SPOOL_DAYS)?;
         ranged(KNOWN[3], self.storage.max_bytes, STORAGE_BYTES)?;
+        ranged(KNOWN[7], self.storage.download_bytes_per_s, DOWNLOAD_BYTES_PER_S)?;
         ranged(KNOWN[6], self.update.healthy_after_s, HEALTHY_AFTER_S)?;
         match &self.log.level {
             Some(level) if level.is_empty() || level.len() > MAX_LOG_LEVEL_BYTES => {
@@ -275,7 +282,7 @@ mod tests {
     #[test]
     fn every_known_setting_is_a_field_and_every_field_is_known() {
         let all = json!({
-            "telemetry": { "interval_s": 1, "spool_bytes": 1 << 20, "spool_days": 1 }, "storage": { "max_bytes": 1 << 20 },
+            "telemetry": { "interval_s": 1, "spool_bytes": 1 << 20, "spool_days": 1 }, "storage": { "max_bytes": 1 << 20, "download_bytes_per_s": 1 << 20 },
             "link": { "constrained": true }, "log": { "level": "info" }, "update": { "healthy_after_s": 1 },
         });
         assert_eq!(serde_json::to_value(Settings::strict(&all).unwrap()).unwrap(), all);

@@ -110,7 +110,11 @@ fn frames() -> Vec<(&'static str, Body)> {
                 header_length: 9,
             }),
         ),
-        ("artifact_request", Body::ArtifactRequest(frame::ArtifactRequest { digest: bytes(8) })),
+        ("artifact_request", Body::ArtifactRequest(frame::ArtifactRequest { digest: bytes(8), ..Default::default() })),
+        (
+            "artifact_request_with_bases",
+            Body::ArtifactRequest(frame::ArtifactRequest { digest: bytes(8), bases: vec![bytes(21), bytes(22)], window_log: 23 }),
+        ),
         ("renew_request", Body::RenewRequest(frame::RenewRequest { csr_der: bytes(9) })),
         ("ping", Body::Ping(frame::Ping { nonce: u64::MAX })),
         ("goodbye", Body::Goodbye(frame::Goodbye { reason: "stopping".into(), retry_after_ms: 10 })),
@@ -172,6 +176,24 @@ fn frames() -> Vec<(&'static str, Body)> {
                 size: 18,
                 expires_us: 19,
                 error: "none".into(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "artifact_grant_with_other_ways",
+            Body::ArtifactGrant(frame::ArtifactGrant {
+                digest: bytes(17),
+                url: "https://a/b".into(),
+                size: 18,
+                expires_us: 19,
+                error: String::new(),
+                chunks: Some(frame::ArtifactChunks {
+                    recipe: bytes(23),
+                    recipe_size: 24,
+                    recipe_url: "https://a/c".into(),
+                    packed_url: "https://a/d".into(),
+                }),
+                delta: Some(frame::ArtifactDelta { base: bytes(21), digest: bytes(25), size: 26, url: "https://a/e".into() }),
             }),
         ),
         ("renew_response", Body::RenewResponse(frame::RenewResponse { chain_pem: "-----BEGIN".into(), error: "no".into() })),

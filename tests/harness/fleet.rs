@@ -36,6 +36,8 @@ pub struct FleetOptions {
     pub relay: bool,
     /// Let agents reach the API, where artifacts come from, through a relay that can be held.
     pub api_relay: bool,
+    /// Where agents are told that the API is, from the next start on: a line of the test's own.
+    pub public_url: Option<String>,
     /// No QUIC: every link is MQTT.
     pub mqtt_only: bool,
 }
@@ -138,6 +140,9 @@ impl Fleet {
         }
         if let Some(relay) = &self.api_relay {
             command.args(["--public-url", &format!("http://{}", relay.address())]);
+        }
+        if let Some(url) = &self.options.public_url {
+            command.args(["--public-url", url]);
         }
         if let Some(url) = &self.options.postgres {
             command.args(["--database", url]);

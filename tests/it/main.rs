@@ -5,6 +5,7 @@
 mod backends;
 mod bad_input;
 mod bundle;
+mod deltas;
 mod failover;
 mod faults;
 mod floors;

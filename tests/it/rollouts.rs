@@ -138,7 +138,7 @@ async fn people_approve_pause_abort_and_undo() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_that_was_away_follows_when_it_comes_back() {
     let (fleet, mut agents) = lab(2, true).await;
-    agents[1].process().kill();
+    agents[1].process().terminate(Duration::from_secs(20));
     fleet.device("edge-1", "offline").await;
     let id = create(&fleet, "digits@2", &["--waves", "50%,100%", "--deadline", "3s"]);
     let over = until(&fleet, &id, "it is over", |rollout| rollout["phase"] != "running").await;

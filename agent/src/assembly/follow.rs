@@ -4,6 +4,7 @@
 //! the single keys of this device (`telemetry.interval_s`, `log.level`).
 
 use super::ports::{Statuses, interval};
+use crate::bandwidth::Throttle;
 use crate::config::Config;
 use crate::models::Desired;
 use crate::observe::Logging;
@@ -92,6 +93,7 @@ pub(super) fn follow_intent(
     mut layers: Layers,
     logging: &Logging,
     statuses: Statuses,
+    bandwidth: Arc<Throttle>,
     stop: CancellationToken,
 ) -> Followed {
     let mut views = intent.view();
@@ -124,6 +126,7 @@ pub(super) fn follow_intent(
             seconds.send_if_modified(|seconds| std::mem::replace(seconds, every) != every);
             let after = config.update.healthy_after_s;
             healthy.send_if_modified(|healthy| std::mem::replace(healthy, after) != after);
+            bandwidth.limit(config.storage.download_bytes_per_s);
             let level = view.config.get("log.level").and_then(|value| value.as_str()).unwrap_or(&config.log.level).to_owned();
             if level != present_level {
                 match set_level(&level) {

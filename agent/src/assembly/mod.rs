@@ -214,7 +214,7 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
     statuses.set(path::AGENT_VERSION, &env!("CARGO_PKG_VERSION"));
     drop(gpus);
     let constrained = config.link.constrained;
-    let wanted = follow_intent(&intent, layers, &logging, statuses.clone(), intake.clone());
+    let wanted = follow_intent(&intent, layers, &logging, statuses.clone(), links.limit(), intake.clone());
     let (desired, interval) = (wanted.models.clone(), wanted.interval.clone());
 
     let telemetry = {

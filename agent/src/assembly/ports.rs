@@ -1,8 +1,9 @@
 //! Small adapters between components that do not know each other.
 
 use super::plane_now;
+use crate::bandwidth::Throttle;
 use crate::identity::{Identity, Refused};
-use crate::link::{self, LinkControl, LinkError, LinkHandle};
+use crate::link::{self, Held, LinkControl, LinkError, LinkHandle};
 use crate::models::{Report, Source};
 use crate::neighbours::{Neighbours, Revoked, Site};
 use crate::observe::telemetry::Extra;
@@ -13,7 +14,7 @@ use aidos_protocol::ModelName;
 use aidos_protocol::artifact::Digest;
 use aidos_protocol::frame::ArtifactGrant;
 use aidos_protocol::time::Micros;
-use aidos_protocol::twin::{IntentView, LinkStatus, ModelStatus, SignedHealth, path};
+use aidos_protocol::twin::{IntentView, LinkStatus, ModelStatus, SignedHealth, Transfer, path};
 use async_trait::async_trait;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -25,12 +26,13 @@ use tokio_util::sync::CancellationToken;
 pub(super) struct Links {
     identity: Identity,
     handle: Arc<Mutex<LinkHandle>>,
+    bandwidth: Arc<Throttle>,
 }
 
 impl Links {
     pub(super) fn new(identity: Identity) -> (Self, LinkControl) {
         let (handle, control) = link::channel();
-        (Self { identity, handle: Arc::new(Mutex::new(handle)) }, control)
+        (Self { identity, handle: Arc::new(Mutex::new(handle)), bandwidth: Arc::new(Throttle::new(0)) }, control)
     }
 
     /// A new channel in place of the one whose run has ended.
@@ -42,6 +44,11 @@ impl Links {
 
     pub(super) fn handle(&self) -> LinkHandle {
         self.handle.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The bound on what artifacts take of the line.
+    pub(super) fn limit(&self) -> Arc<Throttle> {
+        Arc::clone(&self.bandwidth)
     }
 
     pub(super) fn identity(&self) -> Identity {
@@ -56,13 +63,28 @@ impl Links {
 
 #[async_trait]
 impl Source for Links {
-    async fn grant(&self, digest: Digest) -> Result<ArtifactGrant, LinkError> {
-        let mut grant = self.handle().request_artifact(digest).await?;
-        // The plane may name a path of its own address.
-        if grant.url.starts_with('/') {
-            grant.url = format!("{}{}", self.identity.endpoints().api_url.trim_end_matches('/'), grant.url);
+    async fn grant(&self, digest: Digest, held: Held) -> Result<ArtifactGrant, LinkError> {
+        let mut grant = self.handle().request_artifact_with(digest, held).await?;
+        // The plane may name paths of its own address.
+        let own = self.identity.endpoints().api_url.trim_end_matches('/').to_owned();
+        let complete = |url: &mut String| {
+            if url.starts_with('/') {
+                url.insert_str(0, &own);
+            }
+        };
+        complete(&mut grant.url);
+        if let Some(chunks) = &mut grant.chunks {
+            complete(&mut chunks.recipe_url);
+            complete(&mut chunks.packed_url);
+        }
+        if let Some(delta) = &mut grant.delta {
+            complete(&mut delta.url);
         }
         Ok(grant)
+    }
+
+    fn bandwidth(&self) -> Option<Arc<Throttle>> {
+        Some(Arc::clone(&self.bandwidth))
     }
 
     fn client(&self, url: &str) -> Result<reqwest::Client, String> {
@@ -109,6 +131,14 @@ impl Report for Statuses {
         let path = format!("{}{name}", path::HEALTH);
         match health {
             Some(health) => self.set(&path, health),
+            None => self.0.remove(&path),
+        }
+    }
+
+    fn transfer(&self, name: &ModelName, transfer: Option<&Transfer>) {
+        let path = format!("{}{name}", path::TRANSFERS);
+        match transfer {
+            Some(transfer) => self.set(&path, transfer),
             None => self.0.remove(&path),
         }
     }

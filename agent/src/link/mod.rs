@@ -16,8 +16,8 @@ mod transport;
 
 pub use mqtt::Mqtt;
 pub use ports::{
-    CommandPort, IntentPort, IntentPosition, LinkControl, LinkError, LinkHandle, LinkState, PortError, Ports, RevocationPort,
-    SpoolPort, StatusPort, StatusPosition, channel,
+    CommandPort, Held, IntentPort, IntentPosition, LinkControl, LinkError, LinkHandle, LinkState, PortError, Ports,
+    RevocationPort, SpoolPort, StatusPort, StatusPosition, channel,
 };
 pub use quic::Quic;
 pub use renew::keep_certificate_fresh;

@@ -166,10 +166,19 @@ pub enum LinkError {
     Busy,
 }
 
+/// What a device has to make an artifact from; a hint by which the plane chooses what it offers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Whole artifacts, the likeliest base first; at most `frame::MAX_BASES` are told.
+    pub bases: Vec<Digest>,
+    /// The largest window of a delta that there is memory for, as a power of two; 0: no delta is taken.
+    pub window_log: u8,
+}
+
 /// Something asked of the plane through the session.
 #[derive(Debug)]
 pub(super) enum Request {
-    Artifact(Digest, oneshot::Sender<Result<ArtifactGrant, LinkError>>),
+    Artifact(Digest, Held, oneshot::Sender<Result<ArtifactGrant, LinkError>>),
     Renew(Vec<u8>, oneshot::Sender<Result<RenewResponse, LinkError>>),
 }
 
@@ -202,11 +211,16 @@ pub fn channel() -> (LinkHandle, LinkControl) {
 }
 
 impl LinkHandle {
-    /// Asks where to fetch the artifact `digest` from. Answers within a minute, at once with [`LinkError::Offline`] when there
-    /// is no session.
+    /// [`Self::request_artifact_with`] nothing to make it from.
     pub async fn request_artifact(&self, digest: Digest) -> Result<ArtifactGrant, LinkError> {
+        self.request_artifact_with(digest, Held::default()).await
+    }
+
+    /// Asks where to fetch the artifact `digest` from, and by what other ways, `held` being what is here already. Answers within a minute, at once with [`LinkError::Offline`] when there
+    /// is no session.
+    pub async fn request_artifact_with(&self, digest: Digest, held: Held) -> Result<ArtifactGrant, LinkError> {
         let (answer, answered) = oneshot::channel();
-        self.ask(Request::Artifact(digest, answer), answered).await
+        self.ask(Request::Artifact(digest, held, answer), answered).await
     }
 
     /// Asks for a certificate for the key that signed `csr_der`.

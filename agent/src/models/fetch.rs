@@ -1,34 +1,42 @@
-//! Brings one artifact into the store: from a neighbour that has it, else asks the plane where it is and downloads by range,
-//! from where the last attempt stopped.
+//! Brings one artifact into the store: from a neighbour that has it, else asks the plane where it is and fetches the rest by one
+//! of several ways ([`super::ways`]), from where the last attempt stopped.
 //!
 //! Nothing here decides whether to try again; the caller does, with a pause. Every wait has a limit.
 
-use crate::link::LinkError;
+use super::receive::Line;
+use super::ways;
+use crate::bandwidth::Throttle;
+use crate::link::{Held, LinkError};
 use crate::neighbours::{Neighbours, Pursuit};
+use crate::observe;
 use crate::state::{ChunkError, Chunks, Download};
 use aidos_protocol::artifact::Digest;
-use aidos_protocol::frame::ArtifactGrant;
+use aidos_protocol::delta::{MAX_WINDOW_LOG, MIN_WINDOW_LOG};
+use aidos_protocol::frame::{ArtifactGrant, MAX_BASES};
+use aidos_protocol::twin::Way;
 use async_trait::async_trait;
-use bytes::Bytes;
-use reqwest::{StatusCode, header};
+use reqwest::StatusCode;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
-
-/// How long a server may take to begin its answer, and how long it may pause within. Half a minute outlasts a roaming modem.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Pieces between the network and the disk: enough to overlap them, a few hundred KiB at most.
-const QUEUE: usize = 8;
 
 /// Where artifacts come from.
 #[async_trait]
 pub trait Source: Send + Sync + 'static {
-    /// Asks the plane where the artifact is.
-    async fn grant(&self, digest: Digest) -> Result<ArtifactGrant, LinkError>;
+    /// Asks the plane where the artifact is, and by what other ways it comes, `held` being what is here.
+    async fn grant(&self, digest: Digest, held: Held) -> Result<ArtifactGrant, LinkError>;
     /// The client that trusts who serves `url`.
     fn client(&self, url: &str) -> Result<reqwest::Client, String>;
     /// Returns when asking again may go better than before: the link came up.
     async fn reachable(&self);
+    /// How long a server may take to begin its answer, and how long it may pause within. Half a minute outlasts a roaming modem.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(30)
+    }
+    /// What artifacts may take of the line; `None`: all of it.
+    fn bandwidth(&self) -> Option<Arc<Throttle>> {
+        None
+    }
 }
 
 /// Why an artifact did not come.
@@ -77,6 +85,16 @@ pub enum FetchError {
         /// What happened.
         reason: String,
     },
+    /// What came is not the artifact's; what was verified before it is kept.
+    #[error("downloading {digest}: {url} sent what it should not: {reason}")]
+    Wrong {
+        /// Which artifact.
+        digest: Digest,
+        /// Scheme, host and path; without the signature.
+        url: String,
+        /// What was wrong.
+        reason: String,
+    },
     /// No client could be made, or its certificate is not usable.
     #[error("cannot connect to the artifact's server: {0}")]
     Client(String),
@@ -88,13 +106,15 @@ pub enum FetchError {
     Stopping,
 }
 
-/// Brings `digest` into the store and returns its file. `size` `None` takes the length that the plane names.
+/// Brings `digest` into the store and returns its file. `size` `None` takes the length that the plane names; `kin` are files that
+/// it may have much in common with.
 pub(crate) async fn fetch(
     source: &dyn Source,
     neighbours: &Neighbours,
     store: &Chunks,
     digest: Digest,
     size: Option<u64>,
+    kin: &[Digest],
 ) -> Result<PathBuf, FetchError> {
     if let Some(path) = store.path(&digest) {
         return Ok(path);
@@ -103,25 +123,36 @@ pub(crate) async fn fetch(
     let (mut granted, size) = match size {
         Some(size) => (None, size),
         None => {
-            let grant = grant(source, digest, None).await?;
+            let held = held(store, kin, 0).await?;
+            let grant = grant(source, digest, None, held.clone()).await?;
             let size = grant.size;
-            (Some(grant), size)
+            (Some((grant, held)), size)
         }
     };
     let mut pursuit = neighbours.pursue(digest, size).await;
     loop {
         let opened = store.clone();
         let download = blocking(move || opened.download(digest, size)).await?;
-        let mut download = near(&mut pursuit, download).await?;
+        let mut download = near(&mut pursuit, store, download).await?;
+        let mut way = Way::Neighbours;
         if !download.is_complete() {
-            let grant = match granted.take() {
-                Some(grant) => grant,
-                None => grant(source, digest, Some(size)).await?,
+            let (grant, held) = match granted.take() {
+                Some(granted) => granted,
+                None => {
+                    let held = held(store, kin, size).await?;
+                    (grant(source, digest, Some(size), held.clone()).await?, held)
+                }
             };
-            let client = source.client(&grant.url).map_err(FetchError::Client)?;
-            download = receive(client, &grant.url, download, digest, &mut pursuit).await?;
+            let mut line = Line { source, store, pursuit: &mut pursuit, target: digest, size };
+            (download, way) = ways::afar(&mut line, &grant, &held.bases, held.window_log, download).await?;
         }
-        match blocking(move || download.finish()).await {
+        let kept = store.clone();
+        let finish = move || {
+            let path = download.finish()?;
+            kept.came_by(digest, size, way)?;
+            Ok(path)
+        };
+        match blocking(finish).await {
             // Each neighbour can bring this about once; what came from afar alone is the caller's to try again.
             Err(FetchError::Store(ChunkError::Mismatch { .. })) if pursuit.wrong() => {}
             finished => return finished,
@@ -129,9 +160,26 @@ pub(crate) async fn fetch(
     }
 }
 
+/// What there is to make an artifact of `size` bytes from.
+async fn held(store: &Chunks, kin: &[Digest], size: u64) -> Result<Held, FetchError> {
+    let (store, kin) = (store.clone(), kin.to_vec());
+    blocking(move || {
+        let bases = store.bases(&kin, size, MAX_BASES)?;
+        Ok(Held { bases, window_log: window_log(observe::memory_bytes()) })
+    })
+    .await
+}
+
+/// The largest window of a delta that a device with so much memory allows: applying takes eight of them, and at most an eighth of
+/// the memory. 0: none.
+fn window_log(memory: u64) -> u8 {
+    let fits = |log: &u8| memory / 8 >= 8 << u64::from(*log);
+    (MIN_WINDOW_LOG..=MAX_WINDOW_LOG).rev().find(fits).unwrap_or(0)
+}
+
 /// Asks the plane where the artifact is; `desired` is its length as intent has it.
-async fn grant(source: &dyn Source, digest: Digest, desired: Option<u64>) -> Result<ArtifactGrant, FetchError> {
-    let grant = source.grant(digest).await?;
+async fn grant(source: &dyn Source, digest: Digest, desired: Option<u64>, held: Held) -> Result<ArtifactGrant, FetchError> {
+    let grant = source.grant(digest, held).await?;
     if !grant.error.is_empty() {
         return Err(FetchError::Refused { digest, reason: grant.error });
     }
@@ -142,86 +190,18 @@ async fn grant(source: &dyn Source, digest: Digest, desired: Option<u64>) -> Res
 }
 
 /// Takes what neighbours give, until it is this agent's turn to fetch the rest from afar.
-async fn near(pursuit: &mut Pursuit, mut download: Download) -> Result<Download, FetchError> {
+async fn near(pursuit: &mut Pursuit, store: &Chunks, mut download: Download) -> Result<Download, FetchError> {
     while !download.is_complete() {
         let Some(bytes) = pursuit.next(download.offset()).await else { break };
-        download = blocking(move || download.write(&bytes).map(|()| download)).await?;
+        let store = store.clone();
+        let write = move || {
+            download.write(&bytes)?;
+            store.count(download.digest(), download.size(), 0, bytes.len() as u64)?;
+            Ok(download)
+        };
+        download = blocking(write).await?;
     }
     Ok(download)
-}
-
-async fn receive(
-    client: reqwest::Client,
-    url: &str,
-    mut download: Download,
-    digest: Digest,
-    pursuit: &mut Pursuit,
-) -> Result<Download, FetchError> {
-    let size = download.size();
-    let broken = |offset: u64, reason: String| FetchError::Broken { digest, offset, size, reason };
-    let request = client.get(url).header(header::RANGE, format!("bytes={}-", download.offset())).send();
-    let response = tokio::time::timeout(PATIENCE, request)
-        .await
-        .map_err(|_| broken(download.offset(), "the server does not answer".into()))?
-        .map_err(|error| broken(download.offset(), describe(error)))?;
-    match response.status() {
-        StatusCode::PARTIAL_CONTENT if starts_at(&response, download.offset()) => {}
-        // A server without ranges sends the whole.
-        StatusCode::OK | StatusCode::PARTIAL_CONTENT if download.offset() == 0 => {}
-        StatusCode::OK => {
-            download = blocking(move || download.restart().map(|()| download)).await?;
-        }
-        status => return Err(FetchError::Status { digest, url: without_query(url), status }),
-    }
-    let begun = download.offset();
-    let (pieces, mut arrived) = mpsc::channel::<Bytes>(QUEUE);
-    let writer = tokio::task::spawn_blocking(move || {
-        let mut failed = None;
-        while let Some(piece) = arrived.blocking_recv() {
-            if let Err(error) = download.write(&piece) {
-                failed = Some(error);
-                break;
-            }
-        }
-        // What came is kept, whatever ended the stream.
-        let kept = download.checkpoint();
-        match failed {
-            Some(error) => Err(error),
-            None => kept.map(|()| download),
-        }
-    });
-    let ended = pump(response, pieces, begun, pursuit).await;
-    let download = writer.await.map_err(|_| FetchError::Stopping)??;
-    match ended {
-        _ if download.is_complete() => Ok(download),
-        Ok(()) => Err(broken(download.offset(), "the server ended early".into())),
-        Err(reason) => Err(broken(download.offset(), reason)),
-    }
-}
-
-async fn pump(
-    mut response: reqwest::Response,
-    pieces: mpsc::Sender<Bytes>,
-    mut offset: u64,
-    pursuit: &mut Pursuit,
-) -> Result<(), String> {
-    pursuit.came_from_afar(offset);
-    loop {
-        let piece = tokio::time::timeout(PATIENCE, response.chunk()).await;
-        match piece {
-            Err(_) => return Err(format!("nothing came for {} s", PATIENCE.as_secs())),
-            Ok(Err(error)) => return Err(describe(error)),
-            Ok(Ok(None)) => return Ok(()),
-            // A closed channel means that the disk failed, which the writer tells.
-            Ok(Ok(Some(piece))) => {
-                offset += piece.len() as u64;
-                pursuit.came_from_afar(offset);
-                if pieces.send(piece).await.is_err() {
-                    return Ok(());
-                }
-            }
-        }
-    }
 }
 
 /// Runs `work` on the blocking pool.
@@ -234,21 +214,19 @@ pub(super) async fn blocking<T: Send + 'static>(
     }
 }
 
-fn starts_at(response: &reqwest::Response, offset: u64) -> bool {
-    let range = response.headers().get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
-    range.and_then(|text| text.strip_prefix("bytes ")?.split('-').next()?.parse().ok()) == Some(offset)
-}
-
-/// The innermost cause says what happened; the URL would carry the signature into status and logs.
-fn describe(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut cause: &dyn std::error::Error = &error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
-}
-
-fn without_query(url: &str) -> String {
+pub(super) fn without_query(url: &str) -> String {
     url.split('?').next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_device_allows_smaller_windows() {
+        assert_eq!(window_log(8 << 30), MAX_WINDOW_LOG);
+        assert_eq!(window_log(512 << 20), 23);
+        assert_eq!(window_log(128 << 20), 21);
+        assert_eq!(window_log(1 << 20), 0);
+    }
 }

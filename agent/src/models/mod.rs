@@ -7,10 +7,13 @@
 
 mod fetch;
 mod health;
+mod own;
 mod pace;
+mod receive;
 mod runner;
 #[cfg(test)]
 mod tests;
+mod ways;
 mod worker;
 
 #[cfg(test)]
@@ -23,12 +26,12 @@ pub use runner::Runner;
 use crate::clock;
 use crate::infer::Place;
 use crate::neighbours::Neighbours;
-use crate::state::{Chunks, LedgerError, Pins};
+use crate::state::{Chunks, LedgerError, Pins, Tally};
 use crate::trust::{PlanesWord, Vouch};
 use crate::update::{Effect, Event, Here, Journal, State, Surroundings, step};
 use aidos_protocol::ModelName;
 use aidos_protocol::artifact::Digest;
-use aidos_protocol::twin::{DesiredModel, ModelState, ModelStatus, SignedHealth};
+use aidos_protocol::twin::{DesiredModel, ModelState, ModelStatus, SignedHealth, Transfer};
 use health::Told;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,6 +43,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Downloads at a time: more would share the same link and each finish later.
 const DOWNLOADS: usize = 2;
+/// How long a download that was called off may take to let go of its file before it is left for the next collection: a flush of a
+/// slow disk. Between two looks, a hundredth of it.
+const LET_GO: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(20);
 /// How long a shutdown waits for a model that is being loaded.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -53,7 +60,7 @@ pub(crate) async fn fetch_artifact(
     digest: Digest,
     size: Option<u64>,
 ) -> Result<std::path::PathBuf, FetchError> {
-    fetch::fetch(source, &Neighbours::off(), store, digest, size).await
+    fetch::fetch(source, &Neighbours::off(), store, digest, size, &[]).await
 }
 
 /// Where the status of models goes.
@@ -62,6 +69,8 @@ pub trait Report: Send + Sync + 'static {
     fn model(&self, name: &ModelName, status: Option<&ModelStatus>);
     /// The health report of a model is another one; `None`: there is no such model any more.
     fn health(&self, name: &ModelName, health: Option<&SignedHealth>);
+    /// How the file of a model came is known; `None`: there is no such model any more.
+    fn transfer(&self, name: &ModelName, transfer: Option<&Transfer>);
 }
 
 /// What the reconciler needs to know of its device.
@@ -178,6 +187,10 @@ impl Reconciler {
                 inner.known().written.insert(name.clone(), text);
             }
             inner.known().models.insert(name.clone(), state);
+            let update = inner.known().models.get(&name).and_then(|state| state.update.as_ref().map(|update| update.slot()));
+            if let Some(slot) = update {
+                inner.tell_transfer(&name, slot.version, slot.digest).await;
+            }
             let mut effect = inner.tell_once(&name, Event::Restarted { charged }).await;
             while let Some(next) = effect.filter(|next| matches!(next, Effect::Load(_) | Effect::Unload(_) | Effect::Activate(_)))
             {
@@ -382,6 +395,20 @@ impl Inner {
         drop(known);
         self.report.model(name, None);
         self.report.health(name, None);
+        self.report.transfer(name, None);
+    }
+
+    /// Tells how the file of a version came, where that was counted.
+    async fn tell_transfer(&self, name: &ModelName, version: u64, digest: Digest) {
+        let store = self.store.clone();
+        match fetch::blocking(move || store.tally(&digest)).await {
+            Ok(Some(tally)) => {
+                let Tally { size, fetched, near, way } = tally;
+                self.report.transfer(name, Some(&Transfer { version, digest, size, fetched, near, way }));
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(model = %name, %error, "how a model's file came cannot be read"),
+        }
     }
 
     /// Removes from the store what neither intent nor a machine refers to, and no pin keeps.
@@ -412,6 +439,11 @@ impl Inner {
                 needed.extend(pins.kept(clock::now())?);
             } else {
                 pins.clear()?;
+            }
+            // What was called off a moment ago is still being written to the disk; then it lets go.
+            let begun = std::time::Instant::now();
+            while store.runs_beyond(&needed)? && begun.elapsed() < LET_GO {
+                std::thread::sleep(LOOK);
             }
             store.collect(&needed)
         })

@@ -11,7 +11,7 @@ use crate::state::ChunkError;
 use crate::trust::Unvouched;
 use crate::update::{Effect, Event, Kept, Measured, Slot, Trouble, WaitKind};
 use aidos_protocol::ModelName;
-use aidos_protocol::artifact::Digest;
+use aidos_protocol::artifact::{Digest, MAX_CHUNK_BYTES};
 use aidos_protocol::golden::{Golden, MAX_GOLDEN_BYTES};
 use aidos_protocol::manifest::Manifest;
 use aidos_protocol::trust::Wanted;
@@ -21,6 +21,10 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+/// Bytes that an attempt which broke must have brought to be gone on from at once: more than a chunk, so that each such attempt
+/// ends with more than the one before, and all of them together end.
+const WORTH: u64 = MAX_CHUNK_BYTES as u64 + 1;
 
 impl From<FetchError> for Event {
     fn from(error: FetchError) -> Self {
@@ -207,22 +211,47 @@ impl Inner {
             return Event::Failed(Trouble::Passing, "the agent is stopping".into());
         };
         let files = [(Some(desired.digest), Some(desired.size)), (desired.manifest_digest, None), (desired.golden_digest, None)];
+        // What runs now is what the new version is most like.
+        let kin: Vec<Digest> = {
+            let known = self.known();
+            let loaded = known.models.get(name).map(|state| (state.memory.active, state.memory.loaded.clone()));
+            loaded.into_iter().flat_map(|(active, loaded)| active.into_iter().chain(loaded)).map(|slot| slot.digest).collect()
+        };
         for (digest, size) in files {
             if let Some(digest) = digest
-                && let Err(error) = self.obtain(digest, size).await
+                && let Err(error) = self.obtain(digest, size, &kin).await
             {
                 return error.into();
             }
         }
+        self.tell_transfer(name, desired.version, desired.digest).await;
         Event::Fetched
     }
 
-    async fn obtain(&self, digest: Digest, size: Option<u64>) -> Result<PathBuf, FetchError> {
-        match fetch(&*self.source, &self.setup.neighbours, &self.store, digest, size).await {
-            Err(FetchError::Store(error)) if error.is_for_want_of_room() && self.make_room().await? > 0 => {
-                fetch(&*self.source, &self.setup.neighbours, &self.store, digest, size).await
+    /// Brings a file. An attempt that broke after it brought something is no failure: the line is there, and the next attempt goes
+    /// on at once, so that a line that is cut every few seconds is used between the cuts.
+    async fn obtain(&self, digest: Digest, size: Option<u64>, kin: &[Digest]) -> Result<PathBuf, FetchError> {
+        let fetched = || {
+            let store = self.store.clone();
+            async move { blocking(move || store.tally(&digest)).await.map(|tally| tally.map_or(0, |tally| tally.fetched)) }
+        };
+        let once = || fetch(&*self.source, &self.setup.neighbours, &self.store, digest, size, kin);
+        let mut before = fetched().await?;
+        loop {
+            let broken = match once().await {
+                Err(FetchError::Store(error)) if error.is_for_want_of_room() && self.make_room().await? > 0 => {
+                    return once().await;
+                }
+                Err(error @ FetchError::Broken { .. }) => error,
+                other => return other,
+            };
+            let now = fetched().await?;
+            if now < before + WORTH {
+                return Err(broken);
             }
-            other => other,
+            before = now;
+            tracing::debug!(%digest, error = %broken, "the line broke; going on");
+            tokio::time::sleep(self.setup.pace.pause(0, rand::random())).await;
         }
     }
 

@@ -15,7 +15,6 @@
 //!
 //! Off unless it is configured: it opens a port towards the network around the device, which nobody should find open unasked.
 
-mod bucket;
 mod client;
 mod counts;
 mod discovery;
@@ -36,9 +35,9 @@ pub use pursuit::Pursuit;
 pub use revoked::Revoked;
 pub use roster::MOST as MOST_PEERS;
 
+use crate::bandwidth::Throttle;
 use crate::identity::{Identity, Refused};
 use aidos_protocol::artifact::Digest;
-use bucket::Throttle;
 use bytes::Bytes;
 use client::Dialler;
 use counts::Counts;

@@ -61,7 +61,7 @@ impl Pursuit {
         loop {
             match near.hunt.next(near.shared.now()) {
                 Act::Afar => {
-                    self.came_from_afar(offset);
+                    self.came_from_afar(offset, 0);
                     return None;
                 }
                 Act::Wait(until) => tokio::time::sleep_until(near.shared.began + until).await,
@@ -81,11 +81,11 @@ impl Pursuit {
         }
     }
 
-    /// So many bytes of the piece are here, the newest of them from afar. The first call says where that began; so does one that
-    /// goes back.
-    pub fn came_from_afar(&mut self, offset: u64) {
-        let before = self.afar.replace(offset).unwrap_or(offset);
-        Counts::add(&self.counts.afar, offset.saturating_sub(before));
+    /// `offset` bytes of the piece are here, for which `bytes` more came over the site's line: of the piece, or of what it is made
+    /// from.
+    pub fn came_from_afar(&mut self, offset: u64, bytes: u64) {
+        self.afar = Some(offset);
+        Counts::add(&self.counts.afar, bytes);
         if let Some(near) = &self.near
             && let Some(wanted) = lock(&near.shared.wanted).get_mut(&self.digest)
         {

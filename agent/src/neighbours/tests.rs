@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::identity::testing::{TestCa, TestHttp};
-use crate::link::LinkError;
+use crate::link::{Held, LinkError};
 use crate::models::{Source, fetch};
 use crate::state::{Chunks, Ledger};
 use aidos_protocol::enrol::EndpointsView;
@@ -152,7 +152,7 @@ async fn when_a_neighbour_vanishes_midway_another_goes_on_or_the_rest_comes_from
     assert!(agents[1 - giver].neighbours.totals().given > 0);
     agents[1 - giver].stop.take();
     assert_eq!(pursuit.next(offset).await, None);
-    pursuit.came_from_afar(6 << 20);
+    pursuit.came_from_afar(6 << 20, 2 << 20);
     let totals = agents[2].neighbours.totals();
     assert_eq!((totals.near, totals.afar), (4 << 20, 2 << 20));
 }
@@ -169,7 +169,7 @@ async fn of_many_that_want_a_piece_at_once_one_fetches_it_and_the_others_take_it
                 Some(more) => whole.extend_from_slice(&more),
                 None => {
                     whole.clone_from(&bytes);
-                    pursuit.came_from_afar(bytes.len() as u64);
+                    pursuit.came_from_afar(bytes.len() as u64, bytes.len() as u64);
                 }
             }
         }
@@ -232,7 +232,7 @@ struct Plane(Option<(String, u64)>);
 
 #[async_trait]
 impl Source for Plane {
-    async fn grant(&self, digest: Digest) -> Result<ArtifactGrant, LinkError> {
+    async fn grant(&self, digest: Digest, _: Held) -> Result<ArtifactGrant, LinkError> {
         let (url, size) = self.0.clone().ok_or(LinkError::Offline)?;
         Ok(ArtifactGrant { digest: digest.as_bytes().to_vec().into(), url, size, ..ArtifactGrant::default() })
     }
@@ -254,16 +254,16 @@ async fn a_download_survives_a_lying_neighbour_and_needs_no_plane_where_an_hones
     http.answer("GET /file", move |_| (200, served.clone()));
     let plane = Plane(Some((format!("http://{}/file", http.address), size)));
     let (second, third) = (&agents[1], &agents[2]);
-    let path = fetch(&plane, &second.neighbours, &second.store, digest, Some(size)).await.unwrap();
+    let path = fetch(&plane, &second.neighbours, &second.store, digest, Some(size), &[]).await.unwrap();
     assert_eq!(std::fs::read_to_string(path).unwrap(), text);
     let totals = second.neighbours.totals();
     assert_eq!((totals.near, totals.afar, totals.wrong), (size, size, 1));
 
     // The third may meet the liar first or the second; there is no plane, and it ends with the right bytes.
-    let path = fetch(&Plane(None), &third.neighbours, &third.store, digest, Some(size)).await.unwrap();
+    let path = fetch(&Plane(None), &third.neighbours, &third.store, digest, Some(size), &[]).await.unwrap();
     assert_eq!(std::fs::read_to_string(path).unwrap(), text);
     assert_eq!(third.neighbours.totals().afar, 0);
-    let unknown = fetch(&Plane(None), &Neighbours::off(), &third.store, Digest::of(b"?"), Some(1)).await;
+    let unknown = fetch(&Plane(None), &Neighbours::off(), &third.store, Digest::of(b"?"), Some(1), &[]).await;
     assert!(unknown.is_err(), "without neighbours and plane nothing comes");
 }
 

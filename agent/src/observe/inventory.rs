@@ -32,6 +32,12 @@ pub fn collect(data: &Path, gpus: &Gpus, engines: &[&str]) -> Inventory {
     }
 }
 
+/// Bytes of this device's memory; 0 where the system does not tell.
+pub fn memory_bytes() -> u64 {
+    let kinds = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    System::new_with_specifics(kinds).map_or(0, |system| system.total_memory())
+}
+
 /// The host's name, `device` where there is none.
 pub fn hostname() -> String {
     let name = text(System::host_name().ok());

@@ -9,7 +9,7 @@ mod logs;
 pub mod telemetry;
 
 pub use gpu::Gpus;
-pub use inventory::{collect, hostname};
+pub use inventory::{collect, hostname, memory_bytes};
 pub use logging::{Logging, SetLevel};
 pub use logs::{LogLine, Logs};
 pub use telemetry::resident_bytes;

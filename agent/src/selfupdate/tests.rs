@@ -122,7 +122,7 @@ async fn a_session_that_breaks_begins_the_count_anew() {
 struct Nowhere;
 #[async_trait]
 impl Source for Nowhere {
-    async fn grant(&self, _: Digest) -> Result<ArtifactGrant, crate::link::LinkError> {
+    async fn grant(&self, _: Digest, _: crate::link::Held) -> Result<ArtifactGrant, crate::link::LinkError> {
         Err(crate::link::LinkError::Offline)
     }
     fn client(&self, _: &str) -> Result<reqwest::Client, String> {

@@ -4,9 +4,9 @@
 //! fsync of the folder); files are read-only once visible; what is removed is removed because the caller's list of what is
 //! needed lacks it. The store never decides what is needed.
 
-use super::{Download, Ledger, LedgerError};
+use super::{Download, Ledger, LedgerError, transfers};
 use aidos_protocol::artifact::{Digest, Digester, MAX_ARTIFACT_BYTES};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
@@ -117,7 +117,8 @@ pub struct Chunks {
     pub(super) dir: PathBuf,
     pub(super) ledger: Ledger,
     max_bytes: u64,
-    pub(super) running: Arc<Mutex<HashSet<Digest>>>,
+    /// What is on its way, each with the bytes that are reserved for it and not yet written.
+    pub(super) running: Arc<Mutex<HashMap<Digest, u64>>>,
 }
 
 impl Chunks {
@@ -126,6 +127,7 @@ impl Chunks {
         let dir = data.join(FOLDER);
         std::fs::create_dir_all(&dir).map_err(io(&dir))?;
         ledger.declare(SCHEMA)?;
+        ledger.declare(transfers::SCHEMA)?;
         Ok(Self { dir, ledger, max_bytes, running: Arc::default() })
     }
 
@@ -135,27 +137,41 @@ impl Chunks {
         path.is_file().then_some(path)
     }
 
-    /// Begins or goes on with the download of `digest`, after checking that `size` bytes have room.
-    /// A download that was interrupted resumes where it was last known to be on disk.
+    /// Begins or goes on with the download of `digest`, after reserving room for `size` bytes, on the disk and among what else is
+    /// on its way. A download that was interrupted resumes where it was last known to be on disk.
     pub fn download(&self, digest: Digest, size: u64) -> Result<Download, ChunkError> {
         if size == 0 || size > MAX_ARTIFACT_BYTES {
             return Err(ChunkError::Size { digest, size });
         }
-        if !self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(digest) {
-            return Err(ChunkError::Busy(digest));
+        {
+            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            if running.contains_key(&digest) {
+                return Err(ChunkError::Busy(digest));
+            }
+            running.insert(digest, 0);
         }
         // From here on the guard within the download gives the digest free again.
         let download = Download::open(self.clone(), digest, size)?;
-        let needed = size - download.offset();
+        let needed = size - download.length();
         let used = self.used()?;
-        if used.saturating_add(needed) > self.max_bytes {
-            return Err(ChunkError::StoreFull { digest, size, used, limit: self.max_bytes });
+        {
+            // One look and one mark for all that begin at the same time.
+            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            let used = used.saturating_add(running.values().sum());
+            if used.saturating_add(needed) > self.max_bytes {
+                return Err(ChunkError::StoreFull { digest, size, used, limit: self.max_bytes });
+            }
+            running.insert(digest, needed);
         }
         let free = free_bytes(&self.dir)?;
+        let no_space = || ChunkError::NoSpace { digest, needed, reserve: RESERVE_BYTES, free, dir: self.dir.clone() };
         if free < needed.saturating_add(RESERVE_BYTES) {
-            return Err(ChunkError::NoSpace { digest, needed, reserve: RESERVE_BYTES, free, dir: self.dir.clone() });
+            return Err(no_space());
         }
-        Ok(download)
+        match download.reserve() {
+            Err(ChunkError::Io { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull => Err(no_space()),
+            reserved => reserved.map(|()| download),
+        }
     }
 
     /// Stores the bytes of a local file or buffer, verified like a download.
@@ -199,23 +215,40 @@ impl Chunks {
         Ok(false)
     }
 
+    /// Whether something is on its way that is neither `needed` nor helps what is.
+    pub fn runs_beyond(&self, needed: &HashSet<Digest>) -> Result<bool, ChunkError> {
+        let running: Vec<Digest> = self.running.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
+        let aids = self.aids()?;
+        let helps = |digest: &Digest| aids.get(digest).is_some_and(|target| needed.contains(target));
+        Ok(running.iter().any(|digest| !needed.contains(digest) && !helps(digest)))
+    }
+
     /// Removes every file and every unfinished download that `needed` lacks and that is not running. Returns the bytes freed.
     pub fn collect(&self, needed: &HashSet<Digest>) -> Result<u64, ChunkError> {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let running: HashSet<Digest> = self.running.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
+        let aids = self.aids()?;
+        let wanted = |digest: &Digest| needed.contains(digest) || running.contains(digest);
+        let helps = |digest: &Digest| aids.get(digest).is_some_and(wanted);
         let mut freed = 0;
         for entry in std::fs::read_dir(&self.dir).map_err(io(&self.dir))? {
             let entry = entry.map_err(io(&self.dir))?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let digest: Option<Digest> = format!("sha256:{}", name.trim_end_matches(".part")).parse().ok();
             // A name that is no digest is not ours to remove.
-            let Some(digest) = digest.filter(|digest| !needed.contains(digest) && !running.contains(digest)) else { continue };
+            let Some(digest) = digest.filter(|digest| !wanted(digest) && !helps(digest)) else { continue };
             let length = entry.metadata().map_err(io(&self.dir))?.len();
             std::fs::remove_file(entry.path()).map_err(io(&entry.path()))?;
             let text = digest.to_string();
             self.ledger.transaction(|tx| Ok(tx.execute("DELETE FROM downloads WHERE digest = ?1", [text]).map(drop)?))?;
             freed += length;
         }
+        self.forget_transfers(wanted)?;
         Ok(freed)
+    }
+
+    /// What is here of an artifact that is on its way, to read from.
+    pub fn part(&self, digest: &Digest) -> Option<File> {
+        File::open(self.dir.join(format!("{}.part", digest.hex()))).ok()
     }
 
     /// The folder of the store.
@@ -331,6 +364,23 @@ mod tests {
             !at(ErrorKind::PermissionDenied).is_for_want_of_room()
                 && !ChunkError::from(LedgerError::Closed).is_for_want_of_room()
         );
+    }
+
+    #[test]
+    fn room_is_reserved_before_the_start_and_counted_for_all_that_are_on_their_way() {
+        use std::os::unix::fs::MetadataExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        let (one, other) = (Digest::of(b"one"), Digest::of(b"other"));
+        let first = store.download(one, 600 << 10).unwrap();
+        // The limit is 1 MiB: each alone would fit.
+        assert!(matches!(store.download(other, 600 << 10), Err(ChunkError::StoreFull { .. })));
+        let part = dir.path().join(FOLDER).join(format!("{}.part", one.hex()));
+        let part = std::fs::metadata(part).unwrap();
+        assert_eq!(part.len(), 0);
+        assert!(part.blocks() * 512 >= 600 << 10, "{} blocks", part.blocks());
+        drop(first);
+        assert!(store.download(other, 600 << 10).is_ok());
     }
 
     #[test]

@@ -4,10 +4,10 @@
 
 use super::chunks::{ChunkError, Chunks, digest_of, io};
 use crate::fault;
-use aidos_protocol::artifact::{Digest, Digester};
+use aidos_protocol::artifact::{Digest, Digester, Recipe};
 use rusqlite::{OptionalExtension as _, params};
 use std::fs::{File, OpenOptions};
-use std::io::{Seek as _, SeekFrom, Write as _};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::PathBuf;
 use std::sync::PoisonError;
 
@@ -21,6 +21,8 @@ pub struct Download {
     size: u64,
     offset: u64,
     flushed: u64,
+    /// Of the file; beyond `offset` lies what an interruption left, which is worth something only to who can check it.
+    length: u64,
     file: File,
     part: PathBuf,
     digester: Hash,
@@ -35,6 +37,13 @@ impl std::fmt::Debug for Hash {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Digester")
     }
+}
+
+/// A place to go back to.
+#[derive(Debug, Clone)]
+pub struct Mark {
+    offset: u64,
+    digester: Hash,
 }
 
 /// Gives the digest free when the download ends in whatever way.
@@ -60,8 +69,8 @@ impl Download {
             Ok(tx.query_row(sql, [text], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
         })?;
         fault::point("download.create").map_err(io(&part))?;
-        let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&part).map_err(io(&part))?;
-        let length = file.metadata().map_err(io(&part))?.len();
+        let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&part).map_err(io(&part))?;
+        let mut length = file.metadata().map_err(io(&part))?.len();
         let mut offset = match known {
             Some((known_size, offset)) if known_size.cast_unsigned() == size => offset.cast_unsigned().min(length),
             _ => 0,
@@ -69,10 +78,70 @@ impl Download {
         if offset > size {
             offset = 0;
         }
-        fault::point("download.truncate").and_then(|()| file.set_len(offset)).map_err(io(&part))?;
+        if length > size {
+            fault::point("download.truncate").and_then(|()| file.set_len(offset)).map_err(io(&part))?;
+            length = offset;
+        }
         file.seek(SeekFrom::Start(offset)).map_err(io(&part))?;
         let digester = Hash(digest_of(&part, offset)?);
-        Ok(Self { digest, size, offset, flushed: offset, file, part, digester, guard })
+        Ok(Self { digest, size, offset, flushed: offset, length, file, part, digester, guard })
+    }
+
+    /// Bytes of its file, what an interruption left included.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Takes the disk's blocks for all of it now. A file system that cannot do so is left to run full later.
+    pub(super) fn reserve(&self) -> Result<(), ChunkError> {
+        use rustix::io::Errno;
+        fault::point("download.reserve").map_err(io(&self.part))?;
+        let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(&self.file, flags, 0, self.size) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
+            Err(errno) => Err(io(&self.part)(errno.into())),
+        }
+    }
+
+    /// Which artifact.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Goes to the end of the last chunk that is here whole and right, as `recipe` has it: forward over what was written and not
+    /// flushed before an interruption, or back before what is wrong.
+    pub fn salvage(&mut self, recipe: &Recipe) -> Result<(), ChunkError> {
+        self.file.seek(SeekFrom::Start(0)).map_err(io(&self.part))?;
+        let (mut sound, mut digester) = (0, Hash::default());
+        for (chunk, at, _) in recipe.places() {
+            if at.end > self.length || at.end > self.size {
+                break;
+            }
+            let mut bytes = vec![0; chunk.length as usize];
+            self.file.read_exact(&mut bytes).map_err(io(&self.part))?;
+            if Digest::of(&bytes) != chunk.digest {
+                break;
+            }
+            digester.0.update(&bytes);
+            sound = at.end;
+        }
+        self.go_to(Mark { offset: sound, digester })
+    }
+
+    /// This place, to go back to.
+    pub fn mark(&self) -> Mark {
+        Mark { offset: self.offset, digester: self.digester.clone() }
+    }
+
+    /// Goes back to where `mark` was taken: what came since is worth nothing.
+    pub fn go_to(&mut self, mark: Mark) -> Result<(), ChunkError> {
+        self.file.seek(SeekFrom::Start(mark.offset)).map_err(io(&self.part))?;
+        (self.offset, self.digester) = (mark.offset, mark.digester);
+        if self.flushed > self.offset {
+            // The ledger never names more than what is right.
+            self.record()?;
+        }
+        Ok(())
     }
 
     /// Bytes that are here: where the source should go on.
@@ -99,14 +168,16 @@ impl Download {
         fault::after("download.written");
         self.digester.0.update(bytes);
         self.offset += bytes.len() as u64;
-        if self.offset - self.flushed >= CHECKPOINT { self.checkpoint() } else { Ok(()) }
+        self.length = self.length.max(self.offset);
+        if self.offset.saturating_sub(self.flushed) >= CHECKPOINT { self.checkpoint() } else { Ok(()) }
     }
 
     /// Flushes what is here, so that it survives whatever comes. Call it before a pause.
     pub fn checkpoint(&mut self) -> Result<(), ChunkError> {
-        if self.flushed == self.offset {
-            return Ok(());
-        }
+        if self.flushed == self.offset { Ok(()) } else { self.record() }
+    }
+
+    fn record(&mut self) -> Result<(), ChunkError> {
         fault::point("download.sync").and_then(|()| self.file.sync_data()).map_err(io(&self.part))?;
         fault::after("download.synced");
         let (text, size, offset) = (self.digest.to_string(), self.size.cast_signed(), self.offset.cast_signed());
@@ -116,6 +187,9 @@ impl Download {
             Ok(tx.execute(sql, params![text, size, offset]).map(drop)?)
         })?;
         self.flushed = self.offset;
+        if let Some(reserved) = self.guard.store.running.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&self.digest) {
+            *reserved = self.size - self.length;
+        }
         Ok(())
     }
 
@@ -124,7 +198,7 @@ impl Download {
         self.file.set_len(0).map_err(io(&self.part))?;
         self.file.seek(SeekFrom::Start(0)).map_err(io(&self.part))?;
         self.digester = Hash::default();
-        (self.offset, self.flushed) = (0, 0);
+        (self.offset, self.flushed, self.length) = (0, 0, 0);
         self.forget()
     }
 
@@ -148,6 +222,7 @@ impl Download {
         fault::point("download.folder").map_err(io(dir))?;
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(io(dir))?;
         self.forget()?;
+        self.guard.store.drop_aids(&self.digest)?;
         Ok(path)
     }
 
@@ -184,6 +259,40 @@ mod tests {
         assert!((CHECKPOINT..6_000_000).contains(&offset), "{offset}");
         download.write(&bytes[offset as usize..]).unwrap();
         assert!(download.is_complete());
+        assert_eq!(std::fs::read(download.finish().unwrap()).unwrap(), bytes);
+    }
+
+    #[test]
+    fn a_list_of_chunks_saves_what_was_written_and_not_flushed_and_finds_what_is_wrong() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let recipe = aidos_protocol::artifact::pack(&bytes[..], std::io::sink()).unwrap();
+        let digest = Digest::of(&bytes);
+        let open = || Chunks::open(dir.path(), Ledger::open(dir.path()).unwrap(), 1 << 30).unwrap();
+        let mut download = open().download(digest, bytes.len() as u64).unwrap();
+        download.write(&bytes[..2_000_000]).unwrap();
+        drop(download);
+
+        // Nothing was flushed: the ledger knows of no byte, the list finds all whole chunks.
+        let mut download = open().download(digest, bytes.len() as u64).unwrap();
+        assert_eq!(download.offset(), 0);
+        download.salvage(&recipe).unwrap();
+        let sound = download.offset();
+        assert!((1_900_000..=2_000_000).contains(&sound), "{sound}");
+        download.checkpoint().unwrap();
+
+        // What lies about its bytes is gone back on, to the chunk before; the ledger follows.
+        download.write(&vec![0; 500_000]).unwrap();
+        download.checkpoint().unwrap();
+        download.salvage(&recipe).unwrap();
+        assert_eq!(download.offset(), sound);
+        drop(download);
+        let mut download = open().download(digest, bytes.len() as u64).unwrap();
+        assert_eq!(download.offset(), sound);
+        let mark = download.mark();
+        download.write(&[0; 5]).unwrap();
+        download.go_to(mark).unwrap();
+        download.write(&bytes[sound as usize..]).unwrap();
         assert_eq!(std::fs::read(download.finish().unwrap()).unwrap(), bytes);
     }
 

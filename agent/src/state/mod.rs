@@ -9,11 +9,13 @@ mod inbox;
 mod ledger;
 mod pins;
 mod spool;
+mod transfers;
 
 pub(crate) use chunks::free_bytes;
 pub use chunks::{ChunkError, Chunks};
-pub use download::Download;
+pub use download::{Download, Mark};
 pub use inbox::{Begin, Inbox};
 pub use ledger::{Ledger, LedgerError, SetAside};
 pub use pins::Pins;
 pub use spool::{Spool, SpoolLimits, SpoolStats};
+pub use transfers::Tally;

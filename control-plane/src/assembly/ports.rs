@@ -1,11 +1,10 @@
 //! What one room needs of another that it must not import, passed through.
 
-use crate::fleet::{ArtifactSource, DeviceRow, Devices, Live, Telemetry, TrustSource, TwinError, Twins, What};
+use crate::fleet::{ArtifactSource, DeviceRow, Devices, Live, Telemetry, TrustSource, TwinError, Twins, What, Wish};
 use crate::platform::db::StoreError;
-use crate::registry::{Artifacts, Trust};
+use crate::registry::{Artifacts, Held, Trust};
 use crate::rollouts::{Change, DeviceFacts, DevicePage, Fleet, FleetError, Wanted};
 use crate::tenants::Caller;
-use aidos_protocol::artifact::Digest;
 use aidos_protocol::enrol::TrustAnchor;
 use aidos_protocol::rollout::Constraints;
 use aidos_protocol::selector::Selector;
@@ -26,8 +25,9 @@ pub(super) struct Grants(pub(super) Artifacts);
 
 #[async_trait]
 impl ArtifactSource for Grants {
-    async fn grant(&self, tenant: TenantId, digest: Digest) -> frame::ArtifactGrant {
-        self.0.grant(tenant, digest).await
+    async fn grant(&self, tenant: TenantId, wish: Wish) -> frame::ArtifactGrant {
+        let held = Held { bases: wish.bases, window_log: wish.window_log };
+        self.0.grant(tenant, wish.digest, &held).await
     }
 }
 

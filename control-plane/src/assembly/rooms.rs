@@ -173,6 +173,8 @@ impl Rooms {
         });
         let uploads = self.artifacts.uploads().clone();
         tasks.spawn("uploads", move |stop| uploads.clone().run(stop));
+        let artifacts = self.artifacts.clone();
+        tasks.spawn("builds", move |stop| artifacts.clone().run_builds(stop));
         let telemetry = self.telemetry.clone();
         tasks.spawn("telemetry", move |stop| telemetry.clone().run_retention(stop));
         let commands = self.commands.clone();

@@ -65,7 +65,7 @@ pub(crate) use enrol::Enrolment;
 pub(crate) use join_api::router as join_router;
 pub(crate) use live::Live;
 pub(crate) use mqtt::{Broker, BrokerError, BrokerSettings, MqttListener, MqttSettings};
-pub(crate) use ports::{ArtifactSource, TrustSource};
+pub(crate) use ports::{ArtifactSource, TrustSource, Wish};
 pub(crate) use quic::{Quic, QuicSettings};
 pub(crate) use renew::Renewal;
 pub(crate) use sessions::{SessionPorts, SessionSettings, Sessions};

@@ -143,8 +143,27 @@ pub(crate) trait TelemetrySink: Send + Sync + 'static {
 /// Where artifacts come from. Implemented by the registry, which this room must not import.
 #[async_trait]
 pub(crate) trait ArtifactSource: Send + Sync + 'static {
-    /// Where `tenant` may fetch `digest` from. A refusal stands in the grant's `error`.
-    async fn grant(&self, tenant: TenantId, digest: Digest) -> frame::ArtifactGrant;
+    /// Where `tenant` may fetch what is wished for. A refusal stands in the grant's `error`.
+    async fn grant(&self, tenant: TenantId, wish: Wish) -> frame::ArtifactGrant;
+}
+
+/// An artifact that a device wants, and what it has to make it from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wish {
+    /// Which artifact.
+    pub(crate) digest: Digest,
+    /// Artifacts that it holds, the likeliest base first.
+    pub(crate) bases: Vec<Digest>,
+    /// The largest window of a delta that it has memory for; 0: it takes none.
+    pub(crate) window_log: u8,
+}
+
+impl Wish {
+    /// As `request` says. A base that is no digest is passed over: it is a hint, no more.
+    pub(crate) fn of(digest: Digest, request: &frame::ArtifactRequest) -> Self {
+        let bases = request.bases.iter().filter_map(|base| Digest::from_bytes(base).ok()).collect();
+        Self { digest, bases, window_log: u8::try_from(request.window_log).unwrap_or(u8::MAX) }
+    }
 }
 
 /// Where the tenants' update repositories are. Implemented by the registry, which this room must not import.

@@ -11,7 +11,7 @@
 //! Invariants: nothing but Hello is acted on before the device is admitted; at most one intent update is unacknowledged; at
 //! most [`MAX_COMMANDS`] commands are; a closed session has no effects. Every frame may come twice.
 
-use super::ports::{IntentPosition, TwinPosition};
+use super::ports::{IntentPosition, TwinPosition, Wish};
 use super::refusal;
 use aidos_protocol::artifact::Digest;
 use aidos_protocol::frame::{self, Body, Command, Hello, Refused};
@@ -94,7 +94,7 @@ pub(super) enum Effect {
     FetchCommands,
     CommandSent(CommandId),
     FinishCommand(frame::CommandResult),
-    Grant(Digest),
+    Grant(Wish),
     Renew(Bytes),
     /// Flush and end the link.
     Close,
@@ -290,7 +290,7 @@ impl Open {
             Body::Telemetry(batch) => vec![Effect::StoreTelemetry(batch)],
             Body::CommandResult(result) => self.command_result(result),
             Body::ArtifactRequest(request) => match Digest::from_bytes(&request.digest) {
-                Ok(digest) => vec![Effect::Grant(digest)],
+                Ok(digest) => vec![Effect::Grant(Wish::of(digest, &request))],
                 Err(error) => vec![Effect::Send(Body::ArtifactGrant(frame::ArtifactGrant {
                     digest: request.digest,
                     error: error.to_string(),

@@ -105,9 +105,14 @@ fn each_frame_of_a_device_has_its_effect() {
     assert!(matches!(of(Body::RenewRequest(Default::default()))[..], [Effect::Renew(_)]));
     assert!(matches!(of(Body::Ping(frame::Ping { nonce: 5 }))[..], [Effect::Send(Body::Pong(frame::Pong { nonce: 5 }))]));
     let digest = Digest::of(b"x");
-    let asked = Body::ArtifactRequest(frame::ArtifactRequest { digest: digest.as_bytes().to_vec().into() });
-    assert_eq!(of(asked), [Effect::Grant(digest)]);
-    let effects = of(Body::ArtifactRequest(frame::ArtifactRequest { digest: vec![1].into() }));
+    let base = Digest::of(b"base");
+    let asked = Body::ArtifactRequest(frame::ArtifactRequest {
+        digest: digest.as_bytes().to_vec().into(),
+        bases: vec![vec![1].into(), base.as_bytes().to_vec().into()],
+        window_log: 20,
+    });
+    assert_eq!(of(asked), [Effect::Grant(Wish { digest, bases: vec![base], window_log: 20 })], "what is no digest is no base");
+    let effects = of(Body::ArtifactRequest(frame::ArtifactRequest { digest: vec![1].into(), ..Default::default() }));
     assert!(matches!(&effects[..], [Effect::Send(Body::ArtifactGrant(grant))] if !grant.error.is_empty()));
     let ack = frame::IntentAck { epoch: 2, heads: vec![vec![1; 32].into()], resync: false };
     assert_eq!(of(Body::IntentAck(ack)), [Effect::AckIntent(IntentPosition { epoch: 2, heads: vec![vec![1; 32].into()] })]);

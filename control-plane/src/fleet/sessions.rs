@@ -242,7 +242,7 @@ impl Driver<'_> {
             Effect::PullRevocations(held) => {
                 Done::Then(Event::RevocationsPulled(ports.devices.revocations(tenant, &held).await?))
             }
-            Effect::Grant(digest) => Done::Then(Event::Answer(Body::ArtifactGrant(ports.artifacts.grant(tenant, digest).await))),
+            Effect::Grant(wish) => Done::Then(Event::Answer(Body::ArtifactGrant(ports.artifacts.grant(tenant, wish).await))),
             Effect::Renew(csr) => Done::Then(Event::Answer(Body::RenewResponse(ports.renewal.over_link(self.peer, &csr).await))),
             Effect::Send(_) | Effect::Close | Effect::Admit(_) => unreachable!("done by `perform`"),
         })

@@ -2,7 +2,7 @@
 //! they were asked.
 
 use super::ports::{
-    ArtifactSource, CommandQueue, IntentPosition, TelemetrySink, TrustSource, TwinFault, TwinPosition, TwinSource,
+    ArtifactSource, CommandQueue, IntentPosition, TelemetrySink, TrustSource, TwinFault, TwinPosition, TwinSource, Wish,
 };
 use super::store::DeviceKey;
 use super::twins::Twins;
@@ -14,7 +14,6 @@ use crate::platform::pki::{Pki, provider};
 use crate::platform::testing::sqlite;
 use crate::tenants::{Activity, Caller, Tenants};
 use aidos_protocol::api::tokens::CreateToken;
-use aidos_protocol::artifact::Digest;
 use aidos_protocol::enrol::{EndpointsView, EnrolRequest, TrustAnchor};
 use aidos_protocol::frame::{self, Body};
 use aidos_protocol::{CommandId, DeviceId, TenantId};
@@ -108,7 +107,7 @@ impl TelemetrySink for Desk {
 
 #[async_trait]
 impl ArtifactSource for Desk {
-    async fn grant(&self, tenant: TenantId, digest: Digest) -> frame::ArtifactGrant {
+    async fn grant(&self, tenant: TenantId, Wish { digest, .. }: Wish) -> frame::ArtifactGrant {
         let url = format!("https://plane/{tenant}/{}", digest.hex());
         frame::ArtifactGrant { digest: digest.as_bytes().to_vec().into(), url, size: 1, ..Default::default() }
     }

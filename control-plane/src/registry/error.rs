@@ -52,6 +52,9 @@ pub(crate) enum RegistryError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Chunks or a delta were not made. Nothing waits for them.
+    #[error("chunks or a delta were not made: {0}")]
+    Build(String),
     /// A task of this process died: a defect.
     #[error("a task of the registry ended early")]
     Task(#[from] tokio::task::JoinError),

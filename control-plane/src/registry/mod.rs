@@ -6,6 +6,9 @@
 
 mod api;
 mod artifacts;
+mod builds;
+mod chunks;
+mod deltas;
 mod error;
 mod grants;
 mod inspect;
@@ -22,6 +25,7 @@ mod versions;
 
 pub(crate) use api::router;
 pub(crate) use artifacts::Artifacts;
+pub(crate) use deltas::Held;
 pub(crate) use error::RegistryError;
 pub(crate) use models::Models;
 pub(crate) use releases::Releases;

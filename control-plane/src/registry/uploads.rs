@@ -4,9 +4,12 @@
 //! survives a crash. An artifact's row exists only after its bytes are in the object store. Nothing is learned about another
 //! tenant's artifacts: each tenant uploads the bytes itself.
 
+use super::builds::Builds;
+use super::chunks::CHUNKED_FROM;
 use super::error::RegistryError;
 use super::staging::{Staging, blocking};
 use super::store::artifacts::{self as store, ArtifactRow, UploadRow};
+use super::store::chunks;
 use crate::platform::{
     clock::Clock,
     db::Db,
@@ -45,6 +48,7 @@ pub(crate) struct Uploads {
     activity: Activity,
     clock: Clock,
     staging: Staging,
+    builds: Builds,
     locks: Arc<[Mutex<()>; LOCKS]>,
 }
 
@@ -60,8 +64,8 @@ pub(crate) enum Begun {
 }
 
 impl Uploads {
-    pub(super) fn new(db: Db, objects: Objects, activity: Activity, clock: Clock, staging: Staging) -> Self {
-        Self { db, objects, activity, clock, staging, locks: Arc::new(std::array::from_fn(|_| Mutex::new(()))) }
+    pub(super) fn new(db: Db, objects: Objects, activity: Activity, clock: Clock, staging: Staging, builds: Builds) -> Self {
+        Self { db, objects, activity, clock, staging, builds, locks: Arc::new(std::array::from_fn(|_| Mutex::new(()))) }
     }
 
     /// Begins an upload, or finds the one that was begun before.
@@ -176,10 +180,14 @@ impl Uploads {
             let mut tx = self.db.begin().await?;
             store::insert_artifact(&mut tx, tenant, &artifact).await?;
             store::delete_upload(&mut tx, tenant, id).await?;
+            if artifact.size >= CHUNKED_FROM {
+                chunks::ask(&mut tx, tenant, &artifact.digest, artifact.created).await?;
+            }
             let target = artifact.digest.to_string();
             self.activity.record(&mut tx, caller, "artifact.upload", &target, json!({ "size": row.size })).await?;
             tx.commit().await?;
         }
+        self.builds.wake();
         let staging = self.staging.clone();
         blocking(move || staging.remove(tenant, id)).await?;
         Ok(artifact)

@@ -33,6 +33,8 @@ pub const MAX_STATUS_ENTRIES: usize = 1_024;
 pub const MAX_STATUS_VALUE_BYTES: usize = 32 * 1024;
 /// Heads of an automerge document; more means a forged or broken document.
 pub const MAX_HEADS: usize = 64;
+/// Bases in one request for an artifact: the versions of one model that a device keeps, and some of its other files.
+pub const MAX_BASES: usize = 8;
 /// Site changes in one frame; further ones follow in the next.
 pub const MAX_SITE_CHANGES: usize = 256;
 
@@ -124,6 +126,7 @@ fn check(body: &Body) -> Result<(), FrameError> {
             limit("revocations", list.devices.len(), MAX_REVOCATIONS)?;
             list.devices.iter().try_for_each(|device| limit("bytes of a device's id", device.len(), 16))
         }
+        Body::ArtifactRequest(request) => limit("bases", request.bases.len(), MAX_BASES),
         Body::SiteChanges(site) => limit("site changes", site.changes.len(), MAX_SITE_CHANGES),
         Body::StatusDelta(delta) => {
             limit("status entries", delta.set.len() + delta.removed.len(), MAX_STATUS_ENTRIES)?;

@@ -33,7 +33,7 @@ pub use intent::{ApplyError, ChangeHash, FIRST_EPOCH, Intent, IntentError, MAX_C
 pub use release::{AGENT_CONFIG, AGENT_RELEASE, DesiredRelease, ReleaseError};
 pub use report::{
     ComponentState, ComponentStatus, IntentStatus, LinkStatus, ModelState, ModelStatus, ReleaseState, ReleaseStatus,
-    SettingsState, SettingsStatus, TrustState, TrustStatus,
+    SettingsState, SettingsStatus, Transfer, TrustState, TrustStatus, Way,
 };
 pub use status::{MAX_PATH_BYTES, MAX_STATUS_BYTES, Status, StatusError, StatusMirror, Verdict, check_delta, judge};
 pub use view::{Conflict, IntentView, LosingValue};

@@ -16,6 +16,8 @@ pub const TRUST: &str = "trust";
 pub const MODELS: &str = "models/";
 /// Prefix of `health/<model>`: [`super::SignedHealth`].
 pub const HEALTH: &str = "health/";
+/// Prefix of `transfers/<model>`: [`super::Transfer`].
+pub const TRANSFERS: &str = "transfers/";
 /// Prefix of `components/<name>`: [`super::ComponentStatus`].
 pub const COMPONENTS: &str = "components/";
 /// Epoch and heads that the device has applied, [`super::IntentStatus`].

@@ -68,6 +68,46 @@ pub struct ModelStatus {
     pub since_us: Micros,
 }
 
+/// How the file of a model's newest version came to the device, at `transfers/<model>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Transfer {
+    /// The version.
+    pub version: u64,
+    /// Its file.
+    pub digest: Digest,
+    /// Bytes of the file.
+    pub size: u64,
+    /// Bytes that came over the site's line for it, in all attempts: of the file, or of what it was made from.
+    pub fetched: u64,
+    /// Bytes of it that neighbours gave.
+    #[serde(default)]
+    pub near: u64,
+    /// By which way it was completed.
+    pub way: Way,
+}
+
+impl Transfer {
+    /// Bytes that the site's line was spared.
+    pub fn saved(&self) -> u64 {
+        self.size.saturating_sub(self.fetched)
+    }
+}
+
+/// A way by which a file comes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// As it is, from its beginning to its end.
+    #[default]
+    Whole,
+    /// In chunks, without those that the device had in other files.
+    Chunks,
+    /// As a delta from a file that the device had.
+    Delta,
+    /// From neighbours alone.
+    Neighbours,
+}
+
 /// Status of the link, at `link`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LinkStatus {

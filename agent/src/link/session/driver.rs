@@ -78,7 +78,7 @@ pub(in super::super) async fn run(
 pub(in super::super) fn refuse(request: Request) {
     // Whoever asked may have gone.
     match request {
-        Request::Artifact(_, answer) => drop(answer.send(Err(LinkError::Offline))),
+        Request::Artifact(_, _, answer) => drop(answer.send(Err(LinkError::Offline))),
         Request::Renew(_, answer) => drop(answer.send(Err(LinkError::Offline))),
     }
 }
@@ -216,14 +216,14 @@ impl<F: FnMut(&Welcome) + Send> Driver<'_, F> {
     /// Takes a question of the agent's; the event to feed the machine with, unless one is on its way already.
     fn asked(&mut self, request: Request) -> Option<Event> {
         match request {
-            Request::Artifact(digest, answer) => {
+            Request::Artifact(digest, held, answer) => {
                 let waiters = self.grants.entry(digest).or_default();
                 if waiters.len() >= MAX_WAITERS {
                     let _ = answer.send(Err(LinkError::Busy));
                     return None;
                 }
                 waiters.push(answer);
-                (waiters.len() == 1).then_some(Event::Artifact(digest))
+                (waiters.len() == 1).then_some(Event::Artifact(digest, held))
             }
             Request::Renew(_, answer) if self.renewal.is_some() => {
                 let _ = answer.send(Err(LinkError::Busy));

@@ -5,13 +5,13 @@
 //! stuck one does not hold up the others. Everything waited for has a deadline.
 
 use super::super::failover::Retry;
-use super::super::ports::{IntentPosition, StatusPosition};
+use super::super::ports::{Held, IntentPosition, StatusPosition};
 use super::flow::Flow;
 use aidos_protocol::artifact::Digest;
 use aidos_protocol::frame::{
     self, ArtifactGrant, ArtifactRequest, Body, Command, CommandResult, Endpoints, Goodbye, Hello, IntentAck, IntentChanges,
-    IntentDocument, Ping, Pong, RenewRequest, RenewResponse, Revocations, SiteAck, SiteChanges, StatusAck, StatusDelta,
-    Telemetry, Welcome, refused,
+    IntentDocument, MAX_BASES, Ping, Pong, RenewRequest, RenewResponse, Revocations, SiteAck, SiteChanges, StatusAck,
+    StatusDelta, Telemetry, Welcome, refused,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -58,7 +58,7 @@ pub(super) enum Event {
     Batch(Option<Telemetry>),
     IntentApplied(IntentAck),
     Executed(CommandResult),
-    Artifact(Digest),
+    Artifact(Digest, Held),
     Renew(Vec<u8>),
     /// Time has passed.
     Tick,
@@ -364,9 +364,14 @@ impl Session {
                 effects.extend(self.next_command(now));
                 effects
             }
-            Event::Artifact(digest) => {
+            Event::Artifact(digest, held) => {
                 let asked = self.grants.insert(digest, now + ANSWER_TIMEOUT).is_some();
-                let request = Body::ArtifactRequest(ArtifactRequest { digest: digest.as_bytes().to_vec().into() });
+                let bytes = |digest: &Digest| digest.as_bytes().to_vec().into();
+                let request = Body::ArtifactRequest(ArtifactRequest {
+                    digest: bytes(&digest),
+                    bases: held.bases.iter().take(MAX_BASES).map(bytes).collect(),
+                    window_log: held.window_log.into(),
+                });
                 if asked { Vec::new() } else { vec![Effect::Send(request)] }
             }
             Event::Renew(csr_der) => {

@@ -1,6 +1,7 @@
 //! The reconciler against a real HTTP server, a real store and a runner that only remembers.
 
 mod faults;
+mod ways;
 mod world;
 
 use super::*;
@@ -47,6 +48,41 @@ async fn of_a_version_that_nobody_signed_no_byte_is_asked_for_until_somebody_doe
     assert_eq!((plane.sent.load(Ordering::SeqCst), status.active_version), (0, None));
     plane.unsigned.store(false, Ordering::SeqCst);
     agent.ready("digits", 1).await;
+}
+
+#[tokio::test]
+async fn a_download_that_nobody_wants_any_more_ends_as_soon_as_intent_says_so() {
+    let (dir, plane) = (tempfile::tempdir().unwrap(), Plane::start().await);
+    let agent = Agent::start(dir.path(), &plane).await;
+    plane.stalls.store(true, Ordering::SeqCst);
+    let model = plane.publish(1, &vec![7; 500_000]);
+    agent.want(&[("digits", model.clone())]);
+    while plane.sent.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // A server that sends nothing more is waited for much longer than this.
+    let begun = std::time::Instant::now();
+    agent.want(&[]);
+    agent.until("digits", |status| status.is_none()).await;
+    let gone = async || {
+        let (store, digest) = (agent.store.clone(), model.digest);
+        tokio::task::spawn_blocking(move || store.part(&digest).is_none()).await.unwrap()
+    };
+    while !gone().await {
+        assert!(begun.elapsed() < Duration::from_secs(10), "its part stays");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+
+    // Another version instead of the one under way comes at once, too.
+    plane.sent.store(0, Ordering::SeqCst);
+    agent.want(&[("digits", model)]);
+    while plane.sent.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    plane.stalls.store(false, Ordering::SeqCst);
+    agent.want(&[("digits", plane.publish(2, b"two"))]);
+    agent.ready("digits", 2).await;
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use super::super::*;
 use crate::infer::Place;
-use crate::link::LinkError;
+use crate::link::{Held, LinkError};
 use crate::state::Ledger;
 use crate::trust::Unvouched;
 use crate::update::Conditions;
@@ -29,6 +29,8 @@ pub(super) struct Plane {
     pub(super) online: Arc<AtomicBool>,
     /// Whether people have yet to sign what is published.
     pub(super) unsigned: Arc<AtomicBool>,
+    /// Takes questions and sends the first half of the answer, then nothing.
+    pub(super) stalls: Arc<AtomicBool>,
     url: Arc<Mutex<String>>,
 }
 
@@ -38,7 +40,7 @@ async fn blob(Shared(plane): Shared<Plane>, UrlPath(hex): UrlPath<String>, heade
     let range = headers[header::RANGE].to_str().unwrap();
     let from: usize = range.strip_prefix("bytes=").unwrap().trim_end_matches('-').parse().unwrap();
     let cut = plane.cuts.load(Ordering::SeqCst) > 0;
-    let until = if cut { from + (bytes.len() - from) / 2 } else { bytes.len() };
+    let until = if cut || plane.stalls.load(Ordering::SeqCst) { from + (bytes.len() - from) / 2 } else { bytes.len() };
     plane.sent.fetch_add(until - from, Ordering::SeqCst);
     let piece = bytes::Bytes::copy_from_slice(&bytes[from..until]);
     if cut {
@@ -50,7 +52,9 @@ async fn blob(Shared(plane): Shared<Plane>, UrlPath(hex): UrlPath<String>, heade
         tokio::time::sleep(Duration::from_millis(100)).await;
         Err(std::io::Error::other("cut"))
     });
-    let body = axum::body::Body::from_stream(whole.chain(rest));
+    let stall = plane.stalls.load(Ordering::SeqCst);
+    let stall = futures::stream::iter(stall.then_some(())).then(|()| std::future::pending::<Result<bytes::Bytes, _>>());
+    let body = axum::body::Body::from_stream(whole.chain(stall).chain(rest));
     let of = format!("bytes {from}-{}/{}", bytes.len() - 1, bytes.len());
     (StatusCode::PARTIAL_CONTENT, [(header::CONTENT_RANGE, of)], body).into_response()
 }
@@ -76,7 +80,7 @@ impl Plane {
 
 #[async_trait]
 impl Source for Plane {
-    async fn grant(&self, digest: Digest) -> Result<ArtifactGrant, LinkError> {
+    async fn grant(&self, digest: Digest, _: Held) -> Result<ArtifactGrant, LinkError> {
         if !self.online.load(Ordering::SeqCst) {
             return Err(LinkError::Offline);
         }
@@ -201,6 +205,7 @@ impl Report for Told {
         }
         self.healths.lock().unwrap().push(report);
     }
+    fn transfer(&self, _: &ModelName, _: Option<&Transfer>) {}
 }
 
 /// Conditions that a test sets.

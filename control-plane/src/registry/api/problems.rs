@@ -23,7 +23,7 @@ impl From<RegistryError> for ApiError {
             RegistryError::Denied(_) => Self::forbidden(text),
             RegistryError::Objects(error) => error.into(),
             RegistryError::Store(error) => error.into(),
-            error @ (RegistryError::Staging(_) | RegistryError::Task(_)) => Self::internal(error),
+            error @ (RegistryError::Staging(_) | RegistryError::Task(_) | RegistryError::Build(_)) => Self::internal(error),
         }
     }
 }

@@ -108,21 +108,41 @@ pub(in crate::registry) async fn artifact_in(
     .await?)
 }
 
-/// Removes the artifact's row when no model version and no release of the agent needs it. Returns whether it did.
+/// No version and no release needs it, and it is no other artifact's chunks or patch.
+macro_rules! unreferenced {
+    () => {
+        "DELETE FROM artifacts WHERE tenant_id = $1 AND digest = $2 AND NOT EXISTS (SELECT 1 FROM model_versions v \
+         WHERE v.tenant_id = $1 AND (v.digest = $2 OR v.manifest_digest = $2 OR \
+         v.golden_digest = $2)) AND NOT EXISTS (SELECT 1 FROM agent_binaries b \
+         WHERE b.tenant_id = $1 AND b.digest = $2) AND NOT EXISTS (SELECT 1 FROM artifact_chunks c WHERE c.tenant_id = $1 \
+         AND c.digest <> $2 AND (c.recipe = $2 OR c.packed = $2)) AND NOT EXISTS (SELECT 1 FROM artifact_deltas d \
+         WHERE d.tenant_id = $1 AND d.patch = $2 AND d.base <> $2 AND d.target <> $2)"
+    };
+}
+
+/// [`delete_unreferenced`] of what `maker` stored: what a person has uploaded as well stays.
+pub(in crate::registry) async fn delete_made(
+    tx: &mut AnyConnection,
+    tenant: TenantId,
+    digest: &Digest,
+    maker: &str,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query::<Any>(concat!(unreferenced!(), " AND created_by = $3"))
+        .bind(tenant.to_string())
+        .bind(digest.to_string())
+        .bind(maker)
+        .execute(tx)
+        .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Removes the artifact's row when nothing needs it. Returns whether it did.
 pub(in crate::registry) async fn delete_unreferenced(
     tx: &mut AnyConnection,
     tenant: TenantId,
     digest: &Digest,
 ) -> Result<bool, StoreError> {
-    let done = sqlx::query::<Any>(
-        "DELETE FROM artifacts WHERE tenant_id = $1 AND digest = $2 AND NOT EXISTS (SELECT 1 FROM model_versions v \
-         WHERE v.tenant_id = $1 AND (v.digest = $2 OR v.manifest_digest = $2 OR v.golden_digest = $2)) AND NOT EXISTS (SELECT 1 FROM agent_binaries b \
-         WHERE b.tenant_id = $1 AND b.digest = $2)",
-    )
-    .bind(tenant.to_string())
-    .bind(digest.to_string())
-    .execute(tx)
-    .await?;
+    let done = sqlx::query::<Any>(unreferenced!()).bind(tenant.to_string()).bind(digest.to_string()).execute(tx).await?;
     Ok(done.rows_affected() > 0)
 }
 

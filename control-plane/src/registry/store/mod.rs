@@ -1,6 +1,8 @@
 //! The registry's tables. Every statement names the tenant; what returns nothing but tenants or belongs to none says so.
 
 pub(super) mod artifacts;
+pub(super) mod chunks;
+pub(super) mod deltas;
 pub(super) mod models;
 pub(super) mod releases;
 pub(super) mod trust;
@@ -15,6 +17,16 @@ where
     T::Err: std::error::Error + Send + Sync + 'static,
 {
     row.try_get::<String, _>(column)?.parse().map_err(|error| undecodable(column, error))
+}
+
+/// The same where the column may be empty.
+pub(super) fn optional<T>(row: &AnyRow, column: &str) -> Result<Option<T>, sqlx::Error>
+where
+    T: std::str::FromStr,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    let text: Option<String> = row.try_get(column)?;
+    text.map(|text| text.parse().map_err(|error| undecodable(column, error))).transpose()
 }
 
 /// Reads a JSON column.

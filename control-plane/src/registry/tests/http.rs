@@ -1,7 +1,7 @@
 use super::{DIGITS, Registry};
 use crate::platform::db::Db;
 use crate::platform::testing::both_stores;
-use crate::registry::router;
+use crate::registry::{Held, router};
 use crate::tenants::{Activity, Caller, Tenants};
 use aidos_protocol::artifact::Digest;
 use axum::Router;
@@ -127,7 +127,7 @@ async fn bytes_are_fetched_by_range_and_tag(db: Db) {
 async fn a_signed_address_needs_no_key_and_any_other_does(db: Db) {
     let registry = Registry::on(db).await;
     let digest = registry.upload(&registry.alice, b"0123456789").await;
-    let url = registry.artifacts.grant(registry.alice.tenant, digest).await.url;
+    let url = registry.artifacts.grant(registry.alice.tenant, digest, &Held::default()).await.url;
     let path = url.strip_prefix("http://plane").unwrap();
     let api = Api::of(&registry, None);
     assert_eq!(api.send("GET", path, &[("range", "bytes=8-")], "").await.body, b"89");

@@ -5,6 +5,7 @@ mod models;
 mod releases;
 mod trust;
 mod uploads;
+mod ways;
 
 use super::{Artifacts, Models, Releases, Trust, TrustKeys};
 use crate::platform::clock::Clock;

@@ -1,8 +1,8 @@
 use super::{Registry, open};
 use crate::platform::db::Db;
 use crate::platform::testing::both_stores;
-use crate::registry::RegistryError;
 use crate::registry::uploads::Begun;
+use crate::registry::{Held, RegistryError};
 use aidos_protocol::api::artifacts::MAX_CHUNK_BYTES;
 use aidos_protocol::artifact::{Digest, MAX_ARTIFACT_BYTES};
 use bytes::Bytes;
@@ -143,13 +143,13 @@ async fn an_artifact_of_another_tenant_is_as_if_it_were_not(db: Db) {
     assert!(matches!(registry.artifacts.get(registry.alice.tenant, &digest).await, Err(RegistryError::NotFound(_))));
     // Knowing the digest saves no byte: the upload is as of something new.
     assert!(matches!(uploads.begin(&registry.alice, digest, 5).await, Ok(Begun::New(_))));
-    assert!(!registry.artifacts.grant(registry.alice.tenant, digest).await.error.is_empty());
+    assert!(!registry.artifacts.grant(registry.alice.tenant, digest, &Held::default()).await.error.is_empty());
 }
 
 async fn a_grant_opens_one_artifact_of_one_tenant_for_a_while(db: Db) {
     let registry = Registry::on(db.clone()).await;
     let digest = registry.upload(&registry.alice, b"bytes").await;
-    let grant = registry.artifacts.grant(registry.alice.tenant, digest).await;
+    let grant = registry.artifacts.grant(registry.alice.tenant, digest, &Held::default()).await;
     assert_eq!((grant.size, grant.error.as_str()), (5, ""));
     let rest = grant.url.strip_prefix(&format!("http://plane/api/v1/blobs/{}/{digest}?", registry.alice.tenant)).unwrap();
     let (expires, signature) = rest.strip_prefix("expires=").unwrap().split_once("&signature=").unwrap();

@@ -167,8 +167,8 @@ fn silence_is_pinged_only_when_the_plane_asks_and_any_frame_answers() {
 fn an_artifact_is_asked_for_once_and_given_up_in_time() {
     let (mut session, _) = opened(Welcome::default());
     let digest = Digest::of(b"x");
-    assert_eq!(session.step(Event::Artifact(digest), T0).len(), 1);
-    assert_eq!(session.step(Event::Artifact(digest), T0), []);
+    assert_eq!(session.step(Event::Artifact(digest, Held::default()), T0).len(), 1);
+    assert_eq!(session.step(Event::Artifact(digest, Held::default()), T0), []);
     assert_eq!(session.step(Event::Tick, T0 + ANSWER_TIMEOUT), [Effect::GrantTimedOut(digest)]);
 }
 

@@ -1,4 +1,5 @@
-//! A bound on the bytes per second that this agent sends to its neighbours: a token bucket, and the wait that keeps to it.
+//! A bound on bytes per second: a token bucket, and the wait that keeps to it. One bounds what goes to neighbours, another what
+//! artifacts take of the site's line.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -10,7 +11,7 @@ const BURST: Duration = Duration::from_secs(1);
 /// Pure: tokens come with time and go with bytes. More may be taken than is there; the debt is what has to be waited for, so
 /// that one large write is never starved by many small ones.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     rate: u64,
     tokens: f64,
     at: Duration,
@@ -18,12 +19,12 @@ pub(super) struct Bucket {
 
 impl Bucket {
     /// A full bucket at time 0 that fills with `rate` bytes a second, which must not be 0.
-    pub(super) fn new(rate: u64) -> Self {
+    pub(crate) fn new(rate: u64) -> Self {
         Self { rate, tokens: rate as f64 * BURST.as_secs_f64(), at: Duration::ZERO }
     }
 
     /// Takes `bytes` at time `now` and says how long to wait before sending them. A time before the last one counts as that one.
-    pub(super) fn take(&mut self, bytes: u64, now: Duration) -> Duration {
+    pub(crate) fn take(&mut self, bytes: u64, now: Duration) -> Duration {
         let full = self.rate as f64 * BURST.as_secs_f64();
         let passed = now.saturating_sub(self.at).as_secs_f64();
         self.tokens = (self.tokens + passed * self.rate as f64).min(full) - bytes as f64;
@@ -32,22 +33,36 @@ impl Bucket {
     }
 }
 
-/// The bucket in real time, shared by all connections.
+/// The bucket in real time, shared by all connections; or no bound.
 #[derive(Debug)]
-pub(super) struct Throttle {
-    bucket: Mutex<Bucket>,
+pub struct Throttle {
+    bucket: Mutex<Option<Bucket>>,
     began: Instant,
 }
 
 impl Throttle {
-    pub(super) fn new(rate: u64) -> Self {
-        Self { bucket: Mutex::new(Bucket::new(rate)), began: Instant::now() }
+    /// A bound of `rate` bytes a second; 0: none.
+    pub fn new(rate: u64) -> Self {
+        let throttle = Self { bucket: Mutex::new(None), began: Instant::now() };
+        throttle.limit(rate);
+        throttle
     }
 
-    /// Returns when `bytes` may be sent.
-    pub(super) async fn pass(&self, bytes: u64) {
+    /// Another bound from now on; the same one again changes nothing.
+    pub fn limit(&self, rate: u64) {
+        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        if bucket.map_or(0, |bucket| bucket.rate) != rate {
+            *bucket = (rate > 0).then(|| Bucket { at: self.began.elapsed(), ..Bucket::new(rate) });
+        }
+    }
+
+    /// Returns when `bytes` may pass.
+    pub async fn pass(&self, bytes: u64) {
         let now = self.began.elapsed();
-        let wait = self.bucket.lock().unwrap_or_else(PoisonError::into_inner).take(bytes, now);
+        let wait = match &mut *self.bucket.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(bucket) => bucket.take(bytes, now),
+            None => return,
+        };
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
@@ -74,6 +89,21 @@ mod tests {
                 prop_assert!(sent as f64 <= most * 1.000_001 + 1.0, "{sent} bytes by {now:?}, at most {most}");
             }
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bound_can_be_set_and_taken_away_while_it_is_in_use() {
+        let throttle = Throttle::new(0);
+        let begun = Instant::now();
+        throttle.pass(1 << 30).await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        throttle.limit(1_000);
+        throttle.limit(1_000);
+        throttle.pass(3_000).await;
+        assert_eq!(begun.elapsed().as_secs(), 2, "one second's worth at once, the rest at the rate");
+        throttle.limit(0);
+        throttle.pass(1 << 30).await;
+        assert_eq!(begun.elapsed().as_secs(), 2);
     }
 
     #[test]
