@@ -2,7 +2,8 @@
 //! against a control plane in a process of its own.
 //!
 //! `cargo xtask bench fleet`; fails when a limit is passed. `AIDOS_BENCH_DEVICES=100,200` sets the two sizes for a quick run.
-//! A wave is opened when every device of the one before has said how it ended and its soak is over; the soaks do not count.
+//! One rollout in four gated waves: a wave is opened when every device of the one before has vouched for the version and its soak
+//! is over; the soaks do not count.
 
 #![allow(clippy::unwrap_used)]
 
@@ -16,8 +17,8 @@ use std::time::{Duration, Instant};
 
 /// Devices of the smaller and the larger fleet.
 const SIZES: [usize; 2] = [1_000, 10_000];
-/// Of all devices, in hundredths, those that have the release once a wave is done.
-const WAVES: [usize; 4] = [1, 10, 50, 100];
+/// Of all devices, those that have the release once a wave is done.
+const WAVES: &str = "1%,10%,50%,100%";
 /// How long each wave is left alone before the next.
 const SOAK: Duration = Duration::from_secs(2);
 /// Beyond this something hangs.
@@ -46,12 +47,6 @@ fn status(process: &str, line: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let found = status.lines().find(|l| l.starts_with(line)).unwrap();
     found.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1_024
-}
-
-/// The wave of each device, from 1. Hundredths are by number, so that every size has all of them.
-fn wave(index: usize) -> BTreeMap<String, String> {
-    let wave = WAVES.iter().position(|hundredths| index % 100 < *hundredths).unwrap() + 1;
-    BTreeMap::from([("wave".to_owned(), format!("w{wave}"))])
 }
 
 /// The sample with a few bytes of comment more, so that each version is another file.
@@ -87,6 +82,27 @@ async fn settled(fleet: &Fleet, deployment: &Value, devices: usize) {
     }
 }
 
+/// Waits until a rollout has reached everyone.
+async fn finished(fleet: &Fleet, rollout: &Value) {
+    let path = format!("rollouts/{}", rollout["id"].as_str().unwrap());
+    let start = Instant::now();
+    let mut wave = 0;
+    loop {
+        let rollout = fleet.api.get(&path).await;
+        if rollout["wave"] != wave {
+            wave = rollout["wave"].as_u64().unwrap();
+            progress(&format!("  wave {wave} begins after {:.1?}", start.elapsed()));
+        }
+        match rollout["phase"].as_str() {
+            Some("finished") => return,
+            Some("running") => {}
+            _ => panic!("the rollout stops: {rollout}"),
+        }
+        assert!(start.elapsed() < PATIENCE, "the rollout does not end: {rollout}");
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 /// Waits until every device has had its first session.
 async fn connected(swarm: &Swarm, devices: usize) {
     let start = Instant::now();
@@ -114,7 +130,7 @@ async fn run(devices: usize) -> Run {
         mix: Mix::HONEST,
         releases: Releases::default(),
         pace: Pace::default(),
-        labels: wave,
+        labels: |_| BTreeMap::new(),
         folder: folder.path().join("identities"),
     };
     let mut swarm = Swarm::join(options).await.unwrap();
@@ -134,15 +150,13 @@ async fn run(devices: usize) -> Run {
     progress(&format!("  the first version after {first:.1?}"));
 
     let start = Instant::now();
-    for number in 1..=WAVES.len() {
-        let wish = json!({ "model": "digits@2", "selector": format!("wave=w{number}") });
-        let deployment = fleet.api.post("deployments", &wish).await;
-        let share = WAVES[number - 1] - number.checked_sub(2).map_or(0, |before| WAVES[before]);
-        settled(&fleet, &deployment, devices * share / 100).await;
-        progress(&format!("  wave {number} after {:.1?}", start.elapsed()));
-        tokio::time::sleep(SOAK).await;
-    }
-    let waves = start.elapsed() - SOAK * u32::try_from(WAVES.len()).unwrap();
+    let wish = json!({
+        "model": "digits@2", "selector": "site=bench",
+        "plan": { "waves": WAVES, "soak_s": SOAK.as_secs(), "gates": ["memory<64GiB"], "auto_revert": true },
+    });
+    let rollout = fleet.api.post("rollouts", &wish).await;
+    finished(&fleet, &rollout).await;
+    let waves = start.elapsed() - SOAK * u32::try_from(WAVES.split(',').count()).unwrap();
     let Counts { answers, processes, bytes, .. } = swarm.counts();
     assert_eq!(answers, BTreeMap::from([(2, devices)]), "what answers is what was reported");
     progress(&format!("  {processes} processes, {} MB of artifacts", bytes / 1_000_000));

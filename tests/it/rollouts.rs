@@ -85,6 +85,7 @@ async fn a_good_version_reaches_everyone_wave_by_wave() {
     predicts_seven(&agents[0].predict("digits", &digit(7)));
     let rollouts = fleet.api.get("rollouts").await;
     let id = rollouts["items"][0]["id"].as_str().unwrap();
+    until(&fleet, id, "devices tell what their lines carried", |rollout| rollout["bytes_fetched"].as_u64() > Some(0)).await;
     let status = said(&aidos(&fleet, &["rollout", "status", id]));
     assert!(status.contains("wave 3  ██") && status.contains("self_test=pass"), "{status}");
 }

@@ -47,7 +47,7 @@ fn alone(program: &str, arguments: &[&str]) -> Output {
 fn help_says_what_can_be_done() {
     let _bound = settings().bind_to_scope();
     insta::assert_snapshot!("help", shown(&alone("aidos", &["--help"])));
-    for noun in ["up", "deploy", "predict", "model", "device", "deployment", "token", "key", "tenant", "context"] {
+    for noun in ["up", "deploy", "predict", "model", "device", "deployment", "rollout", "token", "key", "tenant", "context"] {
         insta::assert_snapshot!(format!("help-{noun}"), shown(&alone("aidos", &[noun, "--help"])));
     }
     insta::assert_snapshot!("help-agent", shown(&alone("aidos-agent", &["--help"])));

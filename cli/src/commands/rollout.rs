@@ -315,6 +315,10 @@ fn describe(rollout: &RolloutView) -> String {
     if rollout.reverted {
         pairs.push(("devices", "go back to what they had".into()));
     }
+    if rollout.bytes_fetched + rollout.bytes_saved > 0 {
+        let (fetched, saved) = (output::bytes(rollout.bytes_fetched), output::bytes(rollout.bytes_saved));
+        pairs.push(("bytes", format!("{fetched} fetched, {saved} saved")));
+    }
     if let Some(by) = rollout.superseded_by {
         pairs.push(("superseded by", by.to_string()));
     }

@@ -44,6 +44,8 @@ CREATE TABLE rollout_devices (
   reason      TEXT   NOT NULL DEFAULT '',
   -- The newest verified health report, as JSON.
   report      TEXT,
+  -- Bytes that came over the site's line for the file, by the device's own word.
+  fetched     BIGINT,
   -- What was wanted there before the rollout, as JSON (`null`: nothing); absent until the device is told.
   before      TEXT,
   told_us     BIGINT,

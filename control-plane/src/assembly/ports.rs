@@ -8,7 +8,7 @@ use crate::tenants::Caller;
 use aidos_protocol::enrol::TrustAnchor;
 use aidos_protocol::rollout::Constraints;
 use aidos_protocol::selector::Selector;
-use aidos_protocol::twin::{Edit, HealthReport, ModelStatus, SignedHealth, path};
+use aidos_protocol::twin::{Edit, HealthReport, ModelStatus, SignedHealth, Transfer, path};
 use aidos_protocol::{DeviceId, ModelName, TenantId, frame};
 use async_trait::async_trait;
 use futures::StreamExt as _;
@@ -105,17 +105,26 @@ impl Fleet for FleetOfRollouts {
         Ok(models.collect())
     }
 
-    async fn health(&self, tenant: TenantId, device: DeviceId, model: &ModelName) -> Result<Option<HealthReport>, FleetError> {
+    async fn account(
+        &self,
+        tenant: TenantId,
+        device: DeviceId,
+        model: &ModelName,
+    ) -> Result<(Option<HealthReport>, Option<Transfer>), FleetError> {
         let mut status = self.twins.status(tenant, device).await?;
-        let Some(value) = status.values.remove(&format!("{}{model}", path::HEALTH)) else { return Ok(None) };
-        let Ok(signed) = serde_json::from_value::<SignedHealth>(value) else { return Ok(None) };
+        let transfer = status.values.remove(&format!("{}{model}", path::TRANSFERS));
+        let transfer = transfer.and_then(|value| serde_json::from_value(value).ok());
+        let signed = status.values.remove(&format!("{}{model}", path::HEALTH));
+        let Some(signed) = signed.and_then(|value| serde_json::from_value::<SignedHealth>(value).ok()) else {
+            return Ok((None, transfer));
+        };
         // A device may have signed with the key before its newest.
         let keys = self.devices.keys(tenant, device).await?;
         let opened = keys.iter().find_map(|key| signed.open(tenant, device, &key.spki).ok());
         if opened.is_none() {
             tracing::warn!(%device, %model, "a health report that the device has not signed is passed over");
         }
-        Ok(opened.filter(|report| report.model == *model))
+        Ok((opened.filter(|report| report.model == *model), transfer))
     }
 
     async fn unfit(&self, tenant: TenantId, device: DeviceId, constraints: &Constraints) -> Result<Option<String>, FleetError> {
@@ -140,7 +149,9 @@ impl Fleet for FleetOfRollouts {
 
     fn changes(&self) -> BoxStream<'static, Change> {
         let changes = BroadcastStream::new(self.twins.changes());
-        let of_models = |paths: &[String]| paths.iter().any(|at| at.starts_with(path::MODELS) || at.starts_with(path::HEALTH));
+        let of_models = |paths: &[String]| {
+            paths.iter().any(|at| [path::MODELS, path::HEALTH, path::TRANSFERS].iter().any(|room| at.starts_with(room)))
+        };
         changes
             .filter_map(move |change| {
                 let change = match change {

@@ -5,7 +5,7 @@ use aidos_protocol::{
     DeviceId, ModelName, TenantId,
     rollout::Constraints,
     selector::Selector,
-    twin::{DesiredModel, Edit, HealthReport, ModelStatus},
+    twin::{DesiredModel, Edit, HealthReport, ModelStatus, Transfer},
 };
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -81,8 +81,14 @@ pub(crate) trait Fleet: Send + Sync + 'static {
     /// What the device reports of its models.
     async fn reported(&self, tenant: TenantId, device: DeviceId) -> Result<BTreeMap<ModelName, ModelStatus>, FleetError>;
 
-    /// What the device's newest health report says of a model, if it is signed by the device.
-    async fn health(&self, tenant: TenantId, device: DeviceId, model: &ModelName) -> Result<Option<HealthReport>, FleetError>;
+    /// The device's own account of a model: its newest health report, if it is signed by the device, and what came over the line
+    /// for it.
+    async fn account(
+        &self,
+        tenant: TenantId,
+        device: DeviceId,
+        model: &ModelName,
+    ) -> Result<(Option<HealthReport>, Option<Transfer>), FleetError>;
 
     /// Why the device does not fit, if it does not.
     async fn unfit(&self, tenant: TenantId, device: DeviceId, constraints: &Constraints) -> Result<Option<String>, FleetError>;

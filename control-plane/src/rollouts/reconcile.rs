@@ -21,7 +21,7 @@ use aidos_protocol::{DeploymentId, DeviceId, ModelName, TenantId};
 use futures::{FutureExt as _, StreamExt as _, stream};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +39,8 @@ const EDITS_AT_ONCE: usize = aidos_protocol::twin::edit::MAX_EDITS;
 /// The background task.
 pub(crate) struct Reconciler {
     deployments: Deployments,
+    /// Devices whose reports could not be recorded: read again with the next sweep. As many as there are devices.
+    again: Mutex<BTreeSet<(TenantId, DeviceId)>>,
 }
 
 /// The deployments of one tenant, read once for many devices.
@@ -69,7 +71,7 @@ impl Work {
 impl Reconciler {
     /// The task for `deployments`.
     pub(crate) fn new(deployments: Deployments) -> Self {
-        Self { deployments }
+        Self { deployments, again: Mutex::default() }
     }
 
     /// Reconciles until `shutdown`.
@@ -92,6 +94,7 @@ impl Reconciler {
                     None => listening = false,
                 },
                 _ = every.tick() => {
+                    work.reports = std::mem::take(&mut *self.again.lock().unwrap_or_else(PoisonError::into_inner));
                     work.everything = sweeps.is_multiple_of(DEEP_EVERY);
                     sweeps = sweeps.wrapping_add(1);
                     match store::tenants(self.deployments.db.pool()).await {
@@ -136,7 +139,8 @@ impl Reconciler {
         stream::iter(work.reports.difference(&work.devices))
             .for_each_concurrent(AT_ONCE, |(tenant, device)| async move {
                 if let Err(error) = self.report(*tenant, *device).await {
-                    tracing::warn!(%tenant, %device, %error, "progress could not be recorded; it is read again within the hour");
+                    tracing::warn!(%tenant, %device, %error, "progress could not be recorded; trying again in a minute");
+                    self.again.lock().unwrap_or_else(PoisonError::into_inner).insert((*tenant, *device));
                 }
             })
             .await;
@@ -350,12 +354,20 @@ impl Reconciler {
     ) -> Result<(), DeploymentError> {
         let d = &self.deployments;
         let Some(was) = rollouts::member(d.db.pool(), tenant, deployment.id, device).await? else { return Ok(()) };
-        let health = d.fleet.health(tenant, device, &deployment.model).await?;
+        let (health, transfer) = d.fleet.account(tenant, device, &deployment.model).await?;
         let report = outcome::of(deployment.id, &deployment.desired, health);
+        let transfer = transfer.filter(|transfer| transfer.version == deployment.version && transfer.digest == deployment.digest);
         let (outcome, reason) = outcome::judge(was.trial, standing, status, report.as_ref())
             .filter(|_| was.outcome != Outcome::Waiting)
             .unwrap_or_else(|| (was.outcome, was.reason.clone()));
-        let is = Member { outcome, reason, report: report.or_else(|| was.report.clone()), updated: now, ..was.clone() };
+        let is = Member {
+            outcome,
+            reason,
+            report: report.or_else(|| was.report.clone()),
+            fetched: transfer.as_ref().map_or(was.fetched, |transfer| Some(transfer.fetched)),
+            updated: now,
+            ..was.clone()
+        };
         if (Member { updated: was.updated, ..is.clone() }) == was {
             return Ok(());
         }

@@ -205,6 +205,12 @@ impl Deployments {
         Ok(rollouts::tallies(self.db.pool(), tenant, rollout.id, rollout.plan.waves.shares().len()).await?)
     }
 
+    /// Bytes that came over the devices' lines for the file, and bytes that they were spared.
+    pub(super) async fn traffic(&self, tenant: TenantId, deployment: &Deployment) -> Result<(u64, u64), DeploymentError> {
+        let (devices, bytes) = rollouts::fetched(self.db.pool(), tenant, deployment.id).await?;
+        Ok((bytes, devices.saturating_mul(deployment.desired.size).saturating_sub(bytes)))
+    }
+
     /// What is known of a device, without its twin.
     pub(super) async fn facts(&self, tenant: TenantId, device: DeviceId) -> Result<Option<DeviceFacts>, DeploymentError> {
         Ok(self.fleet.device(tenant, device).await?)

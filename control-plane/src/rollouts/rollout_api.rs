@@ -283,6 +283,7 @@ async fn seen(deployments: &Deployments, tenant: aidos_protocol::TenantId, whole
         Stored::Superseded { by } => Some(by),
         Stored::Active | Stored::Stopped { .. } | Stored::Reverted => None,
     };
+    let (bytes_fetched, bytes_saved) = deployments.traffic(tenant, &deployment).await?;
     let mut view = RolloutView {
         id: deployment.id,
         model: deployment.model,
@@ -298,6 +299,8 @@ async fn seen(deployments: &Deployments, tenant: aidos_protocol::TenantId, whole
         reverted: deployment.state == Stored::Reverted,
         waves: Vec::new(),
         gates: Vec::new(),
+        bytes_fetched,
+        bytes_saved,
         undoes: None,
         created_at: deployment.created,
         created_by: deployment.created_by,

@@ -2,7 +2,7 @@
 
 use super::course::{Course, Reading, Tally};
 use super::machine::Admission;
-use super::store::{parsed, undecodable, unsigned};
+use super::store::{parsed, signed, undecodable, unsigned};
 use crate::platform::db::StoreError;
 use aidos_protocol::api::rollouts::{Outcome, RolloutPhase};
 use aidos_protocol::rollout::Plan;
@@ -41,6 +41,8 @@ pub(super) struct Member {
     pub(super) trial: bool,
     pub(super) reason: String,
     pub(super) report: Option<HealthReport>,
+    /// Bytes that came over the site's line for the file.
+    pub(super) fetched: Option<u64>,
     pub(super) told: Option<Micros>,
     pub(super) updated: Micros,
 }
@@ -71,6 +73,7 @@ impl FromRow<'_, AnyRow> for Member {
             trial: row.try_get::<i64, _>("trial")? != 0,
             reason: row.try_get("reason")?,
             report: report.map_err(|error| undecodable("report", error))?,
+            fetched: row.try_get::<Option<i64>, _>("fetched")?.and_then(|bytes| u64::try_from(bytes).ok()),
             told: row.try_get::<Option<i64>, _>("told_us")?.map(Micros),
             updated: Micros(row.try_get("updated_us")?),
         })
@@ -79,7 +82,7 @@ impl FromRow<'_, AnyRow> for Member {
 
 const ROLLOUT: &str =
     "SELECT id, plan, course, readings, bounds, undoes, revision, updated_us FROM rollouts WHERE tenant_id = $1";
-const MEMBER: &str = "SELECT device_id, wave, outcome, trial, reason, report, told_us, updated_us FROM rollout_devices \
+const MEMBER: &str = "SELECT device_id, wave, outcome, trial, reason, report, fetched, told_us, updated_us FROM rollout_devices \
      WHERE tenant_id = $1";
 
 pub(super) async fn insert(tx: &mut AnyConnection, tenant: TenantId, row: &Rollout) -> Result<(), StoreError> {
@@ -223,6 +226,19 @@ pub(super) async fn candidates(
     Ok(rows.iter().map(|row| parsed(row, "device_id")).collect::<Result<_, _>>()?)
 }
 
+/// Devices that have told what came over their line for the file, and how much it was together.
+pub(super) async fn fetched(pool: &AnyPool, tenant: TenantId, rollout: DeploymentId) -> Result<(u64, u64), StoreError> {
+    let row = sqlx::query::<Any>(
+        "SELECT COUNT(fetched) AS devices, CAST(COALESCE(SUM(fetched), 0) AS BIGINT) AS bytes FROM rollout_devices \
+         WHERE tenant_id = $1 AND rollout_id = $2",
+    )
+    .bind(tenant.to_string())
+    .bind(rollout.to_string())
+    .fetch_one(pool)
+    .await?;
+    Ok((unsigned(&row, "devices")?, unsigned(&row, "bytes")?))
+}
+
 /// What the devices of a wave reported.
 pub(super) async fn reports(
     pool: &AnyPool,
@@ -348,7 +364,7 @@ pub(super) async fn put_outcome(
     row: &Member,
 ) -> Result<(), StoreError> {
     sqlx::query::<Any>(
-        "UPDATE rollout_devices SET outcome = $4, reason = $5, report = $6, updated_us = $7 WHERE tenant_id = $1 \
+        "UPDATE rollout_devices SET outcome = $4, reason = $5, report = $6, updated_us = $7, fetched = $9 WHERE tenant_id = $1 \
          AND rollout_id = $2 AND device_id = $3 AND outcome <> 'waiting' AND trial = $8",
     )
     .bind(tenant.to_string())
@@ -359,6 +375,7 @@ pub(super) async fn put_outcome(
     .bind(row.report.as_ref().map(text))
     .bind(row.updated.0)
     .bind(i64::from(row.trial))
+    .bind(row.fetched.map(signed))
     .execute(tx)
     .await?;
     Ok(())

@@ -12,7 +12,7 @@ use aidos_protocol::api::models::{CreateModel, CreateVersion};
 use aidos_protocol::inventory::Inventory;
 use aidos_protocol::rollout::Constraints;
 use aidos_protocol::selector::Selector;
-use aidos_protocol::twin::{Edit, HealthReport, ModelState, ModelStatus};
+use aidos_protocol::twin::{Edit, HealthReport, ModelState, ModelStatus, Transfer};
 use aidos_protocol::{DeviceId, ModelName, TenantId};
 use async_trait::async_trait;
 use futures::StreamExt as _;
@@ -45,6 +45,7 @@ pub(super) struct Twin {
     pub(super) wanted: Wanted,
     pub(super) reported: BTreeMap<ModelName, ModelStatus>,
     pub(super) health: BTreeMap<ModelName, HealthReport>,
+    pub(super) transfers: BTreeMap<ModelName, Transfer>,
     pub(super) inventory: Option<Inventory>,
     /// Why it takes no model.
     full: Option<String>,
@@ -142,8 +143,15 @@ impl Fleet for Handle {
     async fn reported(&self, tenant: TenantId, device: DeviceId) -> Result<BTreeMap<ModelName, ModelStatus>, FleetError> {
         Ok(self.0.twins.lock().unwrap()[&(tenant, device)].reported.clone())
     }
-    async fn health(&self, tenant: TenantId, device: DeviceId, model: &ModelName) -> Result<Option<HealthReport>, FleetError> {
-        Ok(self.0.twins.lock().unwrap()[&(tenant, device)].health.get(model).cloned())
+    async fn account(
+        &self,
+        tenant: TenantId,
+        device: DeviceId,
+        model: &ModelName,
+    ) -> Result<(Option<HealthReport>, Option<Transfer>), FleetError> {
+        let twins = self.0.twins.lock().unwrap();
+        let twin = &twins[&(tenant, device)];
+        Ok((twin.health.get(model).cloned(), twin.transfers.get(model).cloned()))
     }
     async fn unfit(&self, tenant: TenantId, device: DeviceId, constraints: &Constraints) -> Result<Option<String>, FleetError> {
         let twins = self.0.twins.lock().unwrap();

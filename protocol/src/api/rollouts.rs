@@ -129,6 +129,10 @@ pub struct RolloutView {
     pub waves: Vec<WaveView>,
     /// The gates over the open wave; the last judgement when it is over.
     pub gates: Vec<GateView>,
+    /// Bytes that came over the sites' lines for the file, as far as its devices have told.
+    pub bytes_fetched: u64,
+    /// Bytes that those devices' lines were spared by deltas, chunks they had, and neighbours.
+    pub bytes_saved: u64,
     /// The rollout that this one undoes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undoes: Option<DeploymentId>,
