@@ -81,9 +81,15 @@ struct Inner {
 /// What doing an effect led to.
 enum Done {
     Nothing,
-    Then(Event),
+    Then(Box<Event>),
     /// The link is gone.
     Over,
+}
+
+impl Done {
+    fn then(event: Event) -> Self {
+        Self::Then(Box::new(event))
+    }
 }
 
 impl Sessions {
@@ -151,7 +157,7 @@ impl Driver<'_> {
             while let Some(effect) = effects.pop_front() {
                 match self.perform(effect).await {
                     Done::Nothing => {}
-                    Done::Then(event) => effects.extend(self.session.step(event, self.inner.clock.now())),
+                    Done::Then(event) => effects.extend(self.session.step(*event, self.inner.clock.now())),
                     Done::Over => return,
                 }
             }
@@ -164,7 +170,7 @@ impl Driver<'_> {
             // The loop ends on the machine's state.
             Effect::Close => return Done::Nothing,
             Effect::Admit(hello) => {
-                return Done::Then(match self.admit(hello).await {
+                return Done::then(match self.admit(hello).await {
                     Ok(position) => Event::Admitted(position),
                     Err(refused) => Event::End(refused),
                 });
@@ -173,10 +179,10 @@ impl Driver<'_> {
         };
         match self.call(effect).await {
             Ok(done) => done,
-            Err(CallError::Twin(TwinFault::Refused(why))) => Done::Then(Event::End(refusal::malformed(why))),
+            Err(CallError::Twin(TwinFault::Refused(why))) => Done::then(Event::End(refusal::malformed(why))),
             Err(error) => {
                 tracing::warn!(device = %self.peer.device, %error, "a session ends because of the control plane");
-                Done::Then(Event::End(refusal::internal()))
+                Done::then(Event::End(refusal::internal()))
             }
         }
     }
@@ -210,26 +216,26 @@ impl Driver<'_> {
         let Peer { tenant, device, .. } = *self.peer;
         let ports = &self.inner.ports;
         Ok(match effect {
-            Effect::PullIntent(at) => Done::Then(Event::IntentPulled(ports.twins.pull(tenant, device, &at).await?)),
+            Effect::PullIntent(at) => Done::then(Event::IntentPulled(ports.twins.pull(tenant, device, &at).await?)),
             Effect::AckIntent(at) => {
                 ports.twins.ack(tenant, device, &at).await?;
                 Done::Nothing
             }
             Effect::ApplyStatus(delta) => {
                 let ack = ports.twins.apply_status(tenant, device, delta).await?;
-                Done::Then(Event::Answer(Body::StatusAck(ack)))
+                Done::then(Event::Answer(Body::StatusAck(ack)))
             }
             Effect::MergeSite(changes) => {
                 let keys = ports.devices.keys(tenant, device).await?;
                 let ack = ports.twins.merge_site(tenant, device, changes, &keys).await?;
-                Done::Then(Event::Answer(Body::SiteAck(ack)))
+                Done::then(Event::Answer(Body::SiteAck(ack)))
             }
             Effect::StoreTelemetry(batch) => {
                 let seq = ports.telemetry.store(tenant, device, batch).await?;
-                Done::Then(Event::Answer(Body::TelemetryAck(frame::TelemetryAck { seq })))
+                Done::then(Event::Answer(Body::TelemetryAck(frame::TelemetryAck { seq })))
             }
             Effect::FetchCommands => {
-                Done::Then(Event::CommandsPending(ports.commands.pending(tenant, device, MAX_COMMANDS).await?))
+                Done::then(Event::CommandsPending(ports.commands.pending(tenant, device, MAX_COMMANDS).await?))
             }
             Effect::CommandSent(id) => {
                 ports.commands.delivered(tenant, device, id).await?;
@@ -240,10 +246,10 @@ impl Driver<'_> {
                 Done::Nothing
             }
             Effect::PullRevocations(held) => {
-                Done::Then(Event::RevocationsPulled(ports.devices.revocations(tenant, &held).await?))
+                Done::then(Event::RevocationsPulled(ports.devices.revocations(tenant, &held).await?))
             }
-            Effect::Grant(wish) => Done::Then(Event::Answer(Body::ArtifactGrant(ports.artifacts.grant(tenant, wish).await))),
-            Effect::Renew(csr) => Done::Then(Event::Answer(Body::RenewResponse(ports.renewal.over_link(self.peer, &csr).await))),
+            Effect::Grant(wish) => Done::then(Event::Answer(Body::ArtifactGrant(ports.artifacts.grant(tenant, wish).await))),
+            Effect::Renew(csr) => Done::then(Event::Answer(Body::RenewResponse(ports.renewal.over_link(self.peer, &csr).await))),
             Effect::Send(_) | Effect::Close | Effect::Admit(_) => unreachable!("done by `perform`"),
         })
     }
@@ -253,7 +259,7 @@ impl Driver<'_> {
             Ok(bytes) => bytes,
             Err(error) => {
                 tracing::error!(device = %self.peer.device, %error, "a frame was too large to send");
-                return Done::Then(Event::End(refusal::internal()));
+                return Done::then(Event::End(refusal::internal()));
             }
         };
         let patience = if self.session.is_closed() { LAST_WORDS_TIMEOUT } else { SEND_TIMEOUT };

@@ -176,7 +176,7 @@ fn a_gradual_deployment_reaches_the_admitted_only_and_what_holds_stays_underneat
 
     // Aborted: what holds underneath comes back; where nothing does, what was there before.
     let reverted = [Deployment { state: State::Reverted, ..gradual.clone() }, holds.clone()];
-    let back = decide(&[holds.clone()], &fates(&reverted), inside, &labels(""), &told(inside));
+    let back = decide(std::slice::from_ref(&holds), &fates(&reverted), inside, &labels(""), &told(inside));
     assert_eq!(versions(&after(&back, &told(inside))), [("m".to_owned(), 1)]);
     let alone = decide(&[], &fates(&reverted), inside, &labels(""), &told(inside));
     assert_eq!(after(&alone, &told(inside))[&gradual.model], holds.desired);

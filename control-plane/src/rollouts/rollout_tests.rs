@@ -369,12 +369,10 @@ async fn the_running_tasks_finish_a_rollout_by_themselves(db: Db) {
     let rollout = world.roll_out("digits@2", "site=lab", waves("1,50%,100%")).await;
     let finished = async {
         while world.phase(rollout.id).await != Phase::Finished {
-            match tokio::time::timeout(Duration::from_millis(200), events.recv()).await {
-                Ok(Ok(super::Change::Intent(tenant, device))) => {
-                    world.vouch(device, Health::Healthy);
-                    let _ = world.fleet.changes.send(super::Change::Report(tenant, device));
-                }
-                Ok(_) | Err(_) => {}
+            let change = tokio::time::timeout(Duration::from_millis(200), events.recv()).await;
+            if let Ok(Ok(super::Change::Intent(tenant, device))) = change {
+                world.vouch(device, Health::Healthy);
+                let _ = world.fleet.changes.send(super::Change::Report(tenant, device));
             }
         }
     };
