@@ -201,6 +201,11 @@ async fn main() -> ExitCode {
     figures.figure("cut_link_line_cuts", *line.cuts.borrow() as f64, "times", None);
     figures.figure("cut_link_until_complete", begun.elapsed().as_secs_f64(), "s", None);
     figures.figure("cut_link_bytes_on_the_line", taken as f64 / size as f64, "times-artifact", Some(1.02));
-    figures.figure("cut_link_bytes_as_the_device_counts", told["fetched"].as_f64().unwrap() / size as f64, "times-artifact", None);
+    figures.figure(
+        "cut_link_bytes_as_the_device_counts",
+        told["fetched"].as_f64().unwrap() / size as f64,
+        "times-artifact",
+        None,
+    );
     figures.verdict()
 }

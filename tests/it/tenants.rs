@@ -137,7 +137,9 @@ async fn devices_of_two_tenants_are_apart(over: Over) {
     assert!(theirs.send(unpatch).await.0.is_success());
 
     // Their artifact is not there for us, by its digest or by an address that was signed for another.
-    let ask = |digest: Digest| Body::ArtifactRequest(frame::ArtifactRequest { digest: digest.as_bytes().to_vec().into(), ..Default::default() });
+    let ask = |digest: Digest| {
+        Body::ArtifactRequest(frame::ArtifactRequest { digest: digest.as_bytes().to_vec().into(), ..Default::default() })
+    };
     intruder.say(ask(their_digest)).await;
     let Some(Body::ArtifactGrant(refused)) = intruder.hears().await else { panic!("no grant") };
     assert!(!refused.error.is_empty() && refused.url.is_empty() && refused.size == 0, "{refused:?}");

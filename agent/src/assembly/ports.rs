@@ -1,8 +1,8 @@
 //! Small adapters between components that do not know each other.
 
 use super::plane_now;
-use crate::identity::{Identity, Refused};
 use crate::bandwidth::Throttle;
+use crate::identity::{Identity, Refused};
 use crate::link::{self, Held, LinkControl, LinkError, LinkHandle};
 use crate::models::{Report, Source};
 use crate::neighbours::{Neighbours, Site};

@@ -16,8 +16,7 @@ mod transport;
 
 pub use mqtt::Mqtt;
 pub use ports::{
-    Held,
-    CommandPort, IntentPort, IntentPosition, LinkControl, LinkError, LinkHandle, LinkState, PortError, Ports, SpoolPort,
+    CommandPort, Held, IntentPort, IntentPosition, LinkControl, LinkError, LinkHandle, LinkState, PortError, Ports, SpoolPort,
     StatusPort, StatusPosition, channel,
 };
 pub use quic::Quic;

@@ -30,18 +30,9 @@ const PART: usize = usize::MAX;
 
 impl Own {
     /// Looks through `bases` for what `download` lacks. Ends early with what it has found when it is called off.
-    pub(super) fn find(
-        store: &Chunks,
-        bases: &[Digest],
-        recipe: &Recipe,
-        download: &Download,
-        stop: &CancellationToken,
-    ) -> Self {
-        let lacking: HashSet<Digest> = recipe
-            .places()
-            .skip_while(|(_, at, _)| at.start < download.offset())
-            .map(|(chunk, ..)| chunk.digest)
-            .collect();
+    pub(super) fn find(store: &Chunks, bases: &[Digest], recipe: &Recipe, download: &Download, stop: &CancellationToken) -> Self {
+        let lacking: HashSet<Digest> =
+            recipe.places().skip_while(|(_, at, _)| at.start < download.offset()).map(|(chunk, ..)| chunk.digest).collect();
         let mut own = Self { files: Vec::new(), places: HashMap::new(), part: store.part(&download.digest()), known: 0 };
         let mut searched = 0;
         for base in bases.iter().take(FILES) {

@@ -136,7 +136,8 @@ pub(super) async fn receive<S: Sink>(
 /// The answer, and how many of its bytes lie before the range.
 async fn begin(source: &dyn Source, url: &str, range: &Range<u64>, of: u64) -> Result<(Response, u64), Trouble> {
     let client = source.client(url).map_err(Trouble::Client)?;
-    let asked = if range.end == of { format!("bytes={}-", range.start) } else { format!("bytes={}-{}", range.start, range.end - 1) };
+    let asked =
+        if range.end == of { format!("bytes={}-", range.start) } else { format!("bytes={}-{}", range.start, range.end - 1) };
     let request = client.get(url).header(header::RANGE, asked).send();
     let response = tokio::time::timeout(source.patience(), request)
         .await

@@ -138,11 +138,7 @@ async fn forget(line: &Line<'_>, aid: Digest) {
     }
 }
 
-async fn recipe(
-    line: &mut Line<'_>,
-    chunks: &ArtifactChunks,
-    lead: u64,
-) -> Result<Result<Recipe, Failed>, FetchError> {
+async fn recipe(line: &mut Line<'_>, chunks: &ArtifactChunks, lead: u64) -> Result<Result<Recipe, Failed>, FetchError> {
     let passed = |why: String| Ok(Err(Failed::Passed(why)));
     let Ok(digest) = Digest::from_bytes(&chunks.recipe) else { return passed("the list has no digest".into()) };
     if chunks.recipe_size > MAX_RECIPE_BYTES as u64 {

@@ -57,7 +57,8 @@ async fn every_frame_of_a_session_is_answered(over: Over) {
     raw.say(Body::SiteChanges(frame::SiteChanges { epoch: 5, changes: vec![] })).await;
     assert!(matches!(raw.hears().await, Some(Body::SiteAck(ack)) if ack.epoch == 5));
     let digest = Digest::of(b"model");
-    raw.say(Body::ArtifactRequest(frame::ArtifactRequest { digest: digest.as_bytes().to_vec().into(), ..Default::default() })).await;
+    raw.say(Body::ArtifactRequest(frame::ArtifactRequest { digest: digest.as_bytes().to_vec().into(), ..Default::default() }))
+        .await;
     let Some(Body::ArtifactGrant(grant)) = raw.hears().await else { panic!("no grant") };
     assert!(grant.url.contains(&fleet.caller.tenant.to_string()), "{}", grant.url);
 

@@ -10,8 +10,8 @@ use super::flow::Flow;
 use aidos_protocol::artifact::Digest;
 use aidos_protocol::frame::{
     self, ArtifactGrant, ArtifactRequest, Body, Command, CommandResult, Endpoints, Goodbye, Hello, IntentAck, IntentChanges,
-    IntentDocument, MAX_BASES, Ping, Pong, RenewRequest, RenewResponse, SiteAck, SiteChanges, StatusAck, StatusDelta, Telemetry, Welcome,
-    refused,
+    IntentDocument, MAX_BASES, Ping, Pong, RenewRequest, RenewResponse, SiteAck, SiteChanges, StatusAck, StatusDelta, Telemetry,
+    Welcome, refused,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

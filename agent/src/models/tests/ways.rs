@@ -54,7 +54,9 @@ struct Depot {
 }
 
 async fn serve(State(depot): State<Depot>, UrlPath(name): UrlPath<String>, headers: HeaderMap) -> Response {
-    let Some(mut bytes) = depot.objects.lock().unwrap().get(&*name).cloned() else { return StatusCode::NOT_FOUND.into_response() };
+    let Some(mut bytes) = depot.objects.lock().unwrap().get(&*name).cloned() else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
     let fault = depot.faults.lock().unwrap().get(&*name).copied();
     let text = headers[header::RANGE].to_str().unwrap().strip_prefix("bytes=").unwrap().to_owned();
     let (start, last) = text.split_once('-').unwrap();
@@ -85,10 +87,8 @@ async fn serve(State(depot): State<Depot>, UrlPath(name): UrlPath<String>, heade
     if fault == Some(Fault::Whole) {
         return (StatusCode::OK, [(header::CONTENT_LENGTH, total.to_string())], body).into_response();
     }
-    let about = [
-        (header::CONTENT_RANGE, format!("bytes {start}-{}/{total}", end - 1)),
-        (header::CONTENT_LENGTH, length.to_string()),
-    ];
+    let about =
+        [(header::CONTENT_RANGE, format!("bytes {start}-{}/{total}", end - 1)), (header::CONTENT_LENGTH, length.to_string())];
     (StatusCode::PARTIAL_CONTENT, about, body).into_response()
 }
 
@@ -97,22 +97,19 @@ impl Source for Depot {
     async fn grant(&self, _: Digest, held: Held) -> Result<ArtifactGrant, LinkError> {
         self.asked.lock().unwrap().push(held);
         let (url, objects) = (|name: &str| format!("{}/{name}?signature=secret", self.url), self.objects.lock().unwrap());
-        let about = |name: &str| objects.get(name).map(|bytes| (Digest::of(bytes).as_bytes().to_vec().into(), bytes.len() as u64));
+        let about =
+            |name: &str| objects.get(name).map(|bytes| (Digest::of(bytes).as_bytes().to_vec().into(), bytes.len() as u64));
         Ok(ArtifactGrant {
             digest: self.target.0.as_bytes().to_vec().into(),
             url: url("whole"),
             size: self.target.1,
-            chunks: about("recipe").map(|(recipe, recipe_size)| ArtifactChunks {
-                recipe,
-                recipe_size,
-                recipe_url: url("recipe"),
-                packed_url: url("packed"),
+            chunks: about("recipe").map(|(recipe, recipe_size)| {
+                let (recipe_url, packed_url) = (url("recipe"), url("packed"));
+                Box::new(ArtifactChunks { recipe, recipe_size, recipe_url, packed_url })
             }),
-            delta: about("patch").map(|(digest, size)| ArtifactDelta {
-                base: self.base.as_bytes().to_vec().into(),
-                digest,
-                size,
-                url: url("patch"),
+            delta: about("patch").map(|(digest, size)| {
+                let base = self.base.as_bytes().to_vec().into();
+                Box::new(ArtifactDelta { base, digest, size, url: url("patch") })
             }),
             ..ArtifactGrant::default()
         })
@@ -226,7 +223,7 @@ async fn a_delta_makes_the_file_from_what_is_here_and_nothing_stays_behind() {
     assert_eq!((depot.sent("patch"), depot.sent("whole").0 + depot.sent("packed").0), ((patch, 1), 0));
     assert_eq!(depot.asked.lock().unwrap()[0].bases, [depot.base], "it was asked with what is here");
     let tally = store.tally(&depot.target.0).unwrap().unwrap();
-    assert_eq!((tally.way, tally.fetched, tally.size), (Way::Delta, patch as u64, new.len() as u64));
+    assert_eq!((tally.way, tally.fetched, tally.size), (Some(Way::Delta), patch as u64, new.len() as u64));
     assert!(patch < new.len() / 5, "{patch}");
     assert_eq!(store.used().unwrap(), (old.len() + new.len()) as u64, "the patch is gone");
 }
@@ -241,7 +238,7 @@ async fn chunks_that_are_here_are_not_fetched_and_one_that_repeats_comes_once() 
     let (packed, whole) = (depot.sent("packed").0, depot.sent("whole").0);
     assert!(packed < 350_000 && whole == 0, "{packed} of {}", new.len());
     let tally = store.tally(&depot.target.0).unwrap().unwrap();
-    assert_eq!((tally.way, tally.fetched as usize), (Way::Chunks, packed + depot.length("recipe")));
+    assert_eq!((tally.way, tally.fetched as usize), (Some(Way::Chunks), packed + depot.length("recipe")));
 }
 
 #[tokio::test]
@@ -400,7 +397,7 @@ async fn a_server_without_ranges_sends_all_of_it_and_only_what_is_lacking_is_wri
     depot.fails(&["whole"], Fault::Whole);
     assert!(std::fs::read(depot.fetched(&store).await.unwrap()).unwrap() == new);
     let tally = store.tally(&depot.target.0).unwrap().unwrap();
-    assert_eq!((tally.way, tally.fetched), (Way::Whole, 800_000), "what a line carried is told, not what was of use");
+    assert_eq!((tally.way, tally.fetched), (Some(Way::Whole), 800_000), "what a line carried is told, not what was of use");
 }
 
 #[tokio::test]

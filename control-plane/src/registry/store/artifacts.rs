@@ -141,8 +141,7 @@ pub(in crate::registry) async fn delete_unreferenced(
     tenant: TenantId,
     digest: &Digest,
 ) -> Result<bool, StoreError> {
-    let done =
-        sqlx::query::<Any>(unreferenced!()).bind(tenant.to_string()).bind(digest.to_string()).execute(tx).await?;
+    let done = sqlx::query::<Any>(unreferenced!()).bind(tenant.to_string()).bind(digest.to_string()).execute(tx).await?;
     Ok(done.rows_affected() > 0)
 }
 

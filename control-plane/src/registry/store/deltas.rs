@@ -39,11 +39,7 @@ macro_rules! of_pair {
     };
 }
 
-pub(in crate::registry) async fn patch(
-    pool: &AnyPool,
-    tenant: TenantId,
-    pair: &Pair,
-) -> Result<Standing<PatchRow>, StoreError> {
+pub(in crate::registry) async fn patch(pool: &AnyPool, tenant: TenantId, pair: &Pair) -> Result<Standing<PatchRow>, StoreError> {
     let sql = "SELECT state, patch, size FROM artifact_deltas WHERE tenant_id = $1 AND base = $2 AND target = $3 \
                AND window_log = $4";
     let Some(row) = of_pair!(sql, tenant, pair).fetch_optional(pool).await? else { return Ok(Standing::Unknown) };

@@ -1,8 +1,8 @@
 use super::{Registry, open};
 use crate::platform::db::Db;
 use crate::platform::testing::both_stores;
-use crate::registry::{Held, RegistryError};
 use crate::registry::uploads::Begun;
+use crate::registry::{Held, RegistryError};
 use aidos_protocol::api::artifacts::MAX_CHUNK_BYTES;
 use aidos_protocol::artifact::{Digest, MAX_ARTIFACT_BYTES};
 use bytes::Bytes;
