@@ -187,13 +187,18 @@ fn frames() -> Vec<(&'static str, Body)> {
                 size: 18,
                 expires_us: 19,
                 error: String::new(),
-                chunks: Some(frame::ArtifactChunks {
+                chunks: Some(Box::new(frame::ArtifactChunks {
                     recipe: bytes(23),
                     recipe_size: 24,
                     recipe_url: "https://a/c".into(),
                     packed_url: "https://a/d".into(),
-                }),
-                delta: Some(frame::ArtifactDelta { base: bytes(21), digest: bytes(25), size: 26, url: "https://a/e".into() }),
+                })),
+                delta: Some(Box::new(frame::ArtifactDelta {
+                    base: bytes(21),
+                    digest: bytes(25),
+                    size: 26,
+                    url: "https://a/e".into(),
+                })),
             }),
         ),
         ("renew_response", Body::RenewResponse(frame::RenewResponse { chain_pem: "-----BEGIN".into(), error: "no".into() })),

@@ -402,11 +402,10 @@ impl Inner {
     async fn tell_transfer(&self, name: &ModelName, version: u64, digest: Digest) {
         let store = self.store.clone();
         match fetch::blocking(move || store.tally(&digest)).await {
-            Ok(Some(tally)) => {
-                let Tally { size, fetched, near, way } = tally;
+            Ok(Some(Tally { size, fetched, near, way: Some(way) })) => {
                 self.report.transfer(name, Some(&Transfer { version, digest, size, fetched, near, way }));
             }
-            Ok(None) => {}
+            Ok(_) => {}
             Err(error) => tracing::warn!(model = %name, %error, "how a model's file came cannot be read"),
         }
     }

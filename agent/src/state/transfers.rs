@@ -27,8 +27,8 @@ pub struct Tally {
     pub fetched: u64,
     /// Bytes of it that neighbours gave.
     pub near: u64,
-    /// By which way it was completed.
-    pub way: Way,
+    /// By which way it was completed; `None`: it is on its way still.
+    pub way: Option<Way>,
 }
 
 fn word(way: Way) -> &'static str {
@@ -40,8 +40,8 @@ fn word(way: Way) -> &'static str {
     }
 }
 
-fn way(word: &str) -> Way {
-    [Way::Chunks, Way::Delta, Way::Neighbours].into_iter().find(|way| self::word(*way) == word).unwrap_or_default()
+fn way(word: &str) -> Option<Way> {
+    [Way::Whole, Way::Chunks, Way::Delta, Way::Neighbours].into_iter().find(|way| self::word(*way) == word)
 }
 
 impl Chunks {
@@ -180,11 +180,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let digest = Digest::of(b"weights");
         store(dir.path()).count(digest, 7, 3, 1).unwrap();
+        assert_eq!(store(dir.path()).tally(&digest).unwrap().unwrap().way, None, "it is not complete");
         let store = store(dir.path());
         store.count(digest, 7, 2, 0).unwrap();
         store.import(digest, b"weights").unwrap();
         store.came_by(digest, 7, Way::Delta).unwrap();
-        assert_eq!(store.tally(&digest).unwrap(), Some(Tally { size: 7, fetched: 5, near: 1, way: Way::Delta }));
+        assert_eq!(store.tally(&digest).unwrap(), Some(Tally { size: 7, fetched: 5, near: 1, way: Some(Way::Delta) }));
         store.collect(&HashSet::new()).unwrap();
         assert_eq!(store.tally(&digest).unwrap(), None);
     }

@@ -41,7 +41,8 @@ pub(crate) struct Artifacts {
 }
 
 impl Artifacts {
-    /// Opens the artifacts. `staging` is a local folder for uploads in progress; it must outlive restarts. `api_url` is the
+    /// Opens the artifacts. `staging` is a local folder for uploads in progress, which must outlive restarts; what is
+    /// being made lies beside it, in `builds`. `api_url` is the
     /// address of this API as devices see it; grants begin with it.
     pub(crate) async fn open(
         db: Db,
@@ -54,7 +55,7 @@ impl Artifacts {
         let mut tx = db.begin().await?;
         let secret = store::secret(&mut tx, "blob", &rand::random::<[u8; KEY_BYTES]>()).await?;
         tx.commit().await?;
-        let (builds, staged) = (Builds::open(staging.join("builds"))?, Staging::open(staging)?);
+        let (builds, staged) = (Builds::open(staging.with_file_name("builds"))?, Staging::open(staging)?);
         let uploads = Uploads::new(db.clone(), objects.clone(), activity, clock.clone(), staged, builds.clone());
         let grants = Arc::new(Grants::new(&secret, clock.clone()));
         Ok(Self { db, objects, grants, clock, builds, api_url: api_url.trim_end_matches('/').into(), uploads })
@@ -119,8 +120,8 @@ impl Artifacts {
                 size: row.size,
                 expires_us: expires.0,
                 error: String::new(),
-                chunks: passed_over(self.chunks_of(tenant, &row).await),
-                delta: passed_over(self.delta_of(tenant, &row, held).await),
+                chunks: passed_over(self.chunks_of(tenant, &row).await).map(Box::new),
+                delta: passed_over(self.delta_of(tenant, &row, held).await).map(Box::new),
             })
         };
         granted.await.unwrap_or_else(|error| match error {

@@ -103,17 +103,13 @@ impl Source for Depot {
             digest: self.target.0.as_bytes().to_vec().into(),
             url: url("whole"),
             size: self.target.1,
-            chunks: about("recipe").map(|(recipe, recipe_size)| ArtifactChunks {
-                recipe,
-                recipe_size,
-                recipe_url: url("recipe"),
-                packed_url: url("packed"),
+            chunks: about("recipe").map(|(recipe, recipe_size)| {
+                let (recipe_url, packed_url) = (url("recipe"), url("packed"));
+                Box::new(ArtifactChunks { recipe, recipe_size, recipe_url, packed_url })
             }),
-            delta: about("patch").map(|(digest, size)| ArtifactDelta {
-                base: self.base.as_bytes().to_vec().into(),
-                digest,
-                size,
-                url: url("patch"),
+            delta: about("patch").map(|(digest, size)| {
+                let base = self.base.as_bytes().to_vec().into();
+                Box::new(ArtifactDelta { base, digest, size, url: url("patch") })
             }),
             ..ArtifactGrant::default()
         })
@@ -227,7 +223,7 @@ async fn a_delta_makes_the_file_from_what_is_here_and_nothing_stays_behind() {
     assert_eq!((depot.sent("patch"), depot.sent("whole").0 + depot.sent("packed").0), ((patch, 1), 0));
     assert_eq!(depot.asked.lock().unwrap()[0].bases, [depot.base], "it was asked with what is here");
     let tally = store.tally(&depot.target.0).unwrap().unwrap();
-    assert_eq!((tally.way, tally.fetched, tally.size), (Way::Delta, patch as u64, new.len() as u64));
+    assert_eq!((tally.way, tally.fetched, tally.size), (Some(Way::Delta), patch as u64, new.len() as u64));
     assert!(patch < new.len() / 5, "{patch}");
     assert_eq!(store.used().unwrap(), (old.len() + new.len()) as u64, "the patch is gone");
 }
@@ -242,7 +238,7 @@ async fn chunks_that_are_here_are_not_fetched_and_one_that_repeats_comes_once() 
     let (packed, whole) = (depot.sent("packed").0, depot.sent("whole").0);
     assert!(packed < 350_000 && whole == 0, "{packed} of {}", new.len());
     let tally = store.tally(&depot.target.0).unwrap().unwrap();
-    assert_eq!((tally.way, tally.fetched as usize), (Way::Chunks, packed + depot.length("recipe")));
+    assert_eq!((tally.way, tally.fetched as usize), (Some(Way::Chunks), packed + depot.length("recipe")));
 }
 
 #[tokio::test]
@@ -401,7 +397,7 @@ async fn a_server_without_ranges_sends_all_of_it_and_only_what_is_lacking_is_wri
     depot.fails(&["whole"], Fault::Whole);
     assert!(std::fs::read(depot.fetched(&store).await.unwrap()).unwrap() == new);
     let tally = store.tally(&depot.target.0).unwrap().unwrap();
-    assert_eq!((tally.way, tally.fetched), (Way::Whole, 800_000), "what a line carried is told, not what was of use");
+    assert_eq!((tally.way, tally.fetched), (Some(Way::Whole), 800_000), "what a line carried is told, not what was of use");
 }
 
 #[tokio::test]

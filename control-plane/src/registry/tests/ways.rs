@@ -53,7 +53,7 @@ impl Registry {
             self.asked(target, base).await;
         }
         self.artifacts.build_all().await.unwrap();
-        self.asked(target, base).await.delta
+        self.asked(target, base).await.delta.map(|delta| *delta)
     }
     /// The bytes behind a signed address.
     async fn read(&self, url: &str) -> Result<Vec<u8>, RegistryError> {
