@@ -216,6 +216,6 @@ impl Conductor {
         if let Some(old) = store::holding(tx, tenant, &deployment.model, &deployment.selector, false).await? {
             store::supersede(tx, tenant, old.id, deployment.id, now).await?;
         }
-        Ok(store::settle(tx, tenant, deployment.id).await?)
+        Ok(store::settle(tx, tenant, deployment).await?)
     }
 }

@@ -48,7 +48,7 @@ impl Deployment {
     /// What a device is told; with the experiment while it is on `trial`.
     pub(super) fn told(&self, trial: bool) -> DesiredModel {
         let mut told = self.desired.clone();
-        told.update.experiment = told.update.experiment.filter(|_| trial);
+        told.update.experiment = told.update.experiment.filter(|_| trial || !self.gradual);
         told
     }
 }
@@ -241,11 +241,12 @@ pub(super) async fn stop(
     Ok(done.rows_affected() > 0)
 }
 
-/// Everyone who matches gets it from now on.
-pub(super) async fn settle(tx: &mut AnyConnection, tenant: TenantId, id: DeploymentId) -> Result<(), StoreError> {
-    sqlx::query::<Any>("UPDATE deployments SET gradual = 0 WHERE tenant_id = $1 AND id = $2")
+/// Everyone who matches gets it from now on, without the experiment.
+pub(super) async fn settle(tx: &mut AnyConnection, tenant: TenantId, row: &Deployment) -> Result<(), StoreError> {
+    sqlx::query::<Any>("UPDATE deployments SET gradual = 0, desired = $3 WHERE tenant_id = $1 AND id = $2")
         .bind(tenant.to_string())
-        .bind(id.to_string())
+        .bind(row.id.to_string())
+        .bind(serde_json::to_string(&row.told(false)).expect("a desired model has only text keys"))
         .execute(tx)
         .await?;
     Ok(())

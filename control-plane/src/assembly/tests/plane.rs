@@ -139,6 +139,7 @@ impl Plane {
             ("{key}", text(&viewer["id"])),
             ("/tokens/{id}", format!("/tokens/{token}")),
             ("/deployments/{id}", format!("/deployments/{}", text(&deployment["id"]))),
+            ("/rollouts/{id}", format!("/rollouts/{}", text(&deployment["id"]))),
             ("/uploads/{id}", format!("/uploads/{}", text(&upload["id"]))),
             ("{device}", device),
             ("{command}", text(&command["id"])),
