@@ -96,7 +96,9 @@ impl Conductor {
             let now = d.clock.now();
             let deadline = rollout.plan.deadline_us();
             let mut tx = d.db.begin().await?;
-            let silent = rollouts::silence(&mut tx, tenant, id, Micros(now.0.saturating_sub(deadline)), now).await?;
+            let before = Micros(now.0.saturating_sub(deadline));
+            let watching = Micros(before.0.saturating_sub(rollout.plan.watch_us()));
+            let silent = rollouts::silence(&mut tx, tenant, id, (before, watching), now).await?;
             tx.commit().await?;
             if silent > 0 {
                 tracing::info!(rollout = %id, devices = silent, "devices have said nothing by the deadline");

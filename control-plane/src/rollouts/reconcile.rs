@@ -359,6 +359,8 @@ impl Reconciler {
         let transfer = transfer.filter(|transfer| transfer.version == deployment.version && transfer.digest == deployment.digest);
         let (outcome, reason) = outcome::judge(was.trial, standing, status, report.as_ref())
             .filter(|_| was.outcome != Outcome::Waiting)
+            // What it said before it fell silent is no new word.
+            .filter(|_| was.outcome != Outcome::Silent || report.is_none() || report != was.report)
             .unwrap_or_else(|| (was.outcome, was.reason.clone()));
         let is = Member {
             outcome,

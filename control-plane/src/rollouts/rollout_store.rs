@@ -284,22 +284,25 @@ pub(super) async fn admit(
     Ok(())
 }
 
-/// Devices that were told and have said nothing since `before` count as silent. Returns how many.
+/// Devices that were told and have said nothing since `before` count as silent, those that run or try the version since
+/// `watching`: without traffic they have nothing to say until their watch is over. Returns how many.
 pub(super) async fn silence(
     tx: &mut AnyConnection,
     tenant: TenantId,
     rollout: DeploymentId,
-    before: Micros,
+    (before, watching): (Micros, Micros),
     now: Micros,
 ) -> Result<u64, StoreError> {
     let done = sqlx::query::<Any>(
         "UPDATE rollout_devices SET outcome = 'silent', reason = 'it said nothing by the deadline', updated_us = $4 \
-         WHERE tenant_id = $1 AND rollout_id = $2 AND outcome IN ('changing', 'trying', 'running') AND updated_us < $3",
+         WHERE tenant_id = $1 AND rollout_id = $2 AND ((outcome = 'changing' AND updated_us < $3) \
+         OR (outcome IN ('trying', 'running') AND updated_us < $5))",
     )
     .bind(tenant.to_string())
     .bind(rollout.to_string())
     .bind(before.0)
     .bind(now.0)
+    .bind(watching.0)
     .execute(tx)
     .await?;
     Ok(done.rows_affected())

@@ -21,6 +21,7 @@ both_stores!(
     a_device_that_only_says_ready_is_no_success,
     pause_resume_and_abort_are_written_down_with_their_actor,
     a_silent_device_fails_and_follows_when_it_comes_back,
+    a_device_that_watches_quietly_is_not_silent,
     late_joiners_are_put_into_a_wave_and_follow,
     undo_brings_back_the_version_before_and_can_be_undone,
     a_hand_set_version_comes_back_when_there_is_nothing_underneath,
@@ -225,6 +226,29 @@ async fn a_silent_device_fails_and_follows_when_it_comes_back(db: Db) {
     world.vouch(gone, Health::Healthy);
     world.check_all().await;
     assert_eq!(silent(world.members(rollout.id).await).outcome, Outcome::Succeeded);
+}
+
+async fn a_device_that_watches_quietly_is_not_silent(db: Db) {
+    let world = World::on(db).await;
+    let lab = world.lab(2).await;
+    let plan = Plan { soak_s: 7_200, deadline_s: 60, ..waves("100%") };
+    let rollout = world.roll_out("digits@2", "site=lab", plan).await;
+    world.turn(rollout.id, Health::Watching, &[]).await;
+    for device in &lab {
+        world.vouch(*device, Health::Watching);
+        world.fleet.change(world.alice.tenant, *device, |twin| {
+            twin.reported.get_mut(&digits()).unwrap().state = ModelState::Watching;
+        });
+    }
+    world.check_all().await;
+    world.registry.clock.advance(Duration::from_secs(3_600));
+    world.turn(rollout.id, Health::Watching, &[]).await;
+    let outcomes: Vec<_> = world.members(rollout.id).await.iter().map(|member| member.outcome).collect();
+    assert_eq!(outcomes, [Outcome::Running, Outcome::Running]);
+    world.registry.clock.advance(Duration::from_secs(3_700));
+    world.turn(rollout.id, Health::Watching, &[]).await;
+    let outcomes: Vec<_> = world.members(rollout.id).await.iter().map(|member| member.outcome).collect();
+    assert_eq!(outcomes, [Outcome::Silent, Outcome::Silent], "beyond its watch it is");
 }
 
 async fn late_joiners_are_put_into_a_wave_and_follow(db: Db) {

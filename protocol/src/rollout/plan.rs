@@ -132,6 +132,11 @@ impl Plan {
         i64::from(seconds) * 1_000_000
     }
 
+    /// Microseconds for which a device that runs or tries the version may have nothing new to say.
+    pub fn watch_us(&self) -> i64 {
+        i64::from(self.policy(false).watch_s.max(self.experiment_s)) * 1_000_000
+    }
+
     /// Requests before errors and latencies are judged.
     pub fn requests(&self) -> u64 {
         u64::from(if self.min_requests == 0 { MIN_REQUESTS } else { self.min_requests })
