@@ -9,12 +9,12 @@ use sqlx::{Any, AnyConnection, AnyPool, Connection, Executor};
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 mod error;
+mod group;
 pub(crate) use error::StoreError;
+use group::{Write, Writers};
 
 /// Connections to SQLite: readers do not block one another in WAL mode, and more than a few only cost memory.
 const SQLITE_CONNECTIONS: u32 = 8;
@@ -38,32 +38,46 @@ pub(crate) enum Dialect {
 pub(crate) struct Db {
     pool: AnyPool,
     dialect: Dialect,
-    /// SQLite takes one writer at a time and lets the others poll; a queue in front of it is fair and wakes at once.
-    turn: Option<Arc<Semaphore>>,
+    /// SQLite takes one writer at a time and lets the others poll; a queue in front of it is fair, wakes at once, and shares the disk's
+    /// flushes.
+    writers: Option<Writers>,
 }
 
 /// A write transaction: it takes effect with [`Tx::commit`], and not at all when it is dropped.
 pub(crate) struct Tx {
-    // The order matters: the transaction rolls back before the next writer gets its turn.
-    inner: sqlx::Transaction<'static, Any>,
-    _turn: Option<OwnedSemaphorePermit>,
+    inner: Inner,
+}
+
+enum Inner {
+    /// A turn among SQLite's writers.
+    Turn(Write),
+    Own(sqlx::Transaction<'static, Any>),
 }
 
 impl Tx {
     /// Makes all of it durable.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
-        Ok(self.inner.commit().await?)
+        match self.inner {
+            Inner::Turn(turn) => turn.commit().await,
+            Inner::Own(own) => Ok(own.commit().await?),
+        }
     }
 }
 impl Deref for Tx {
     type Target = AnyConnection;
     fn deref(&self) -> &AnyConnection {
-        &self.inner
+        match &self.inner {
+            Inner::Turn(turn) => turn,
+            Inner::Own(own) => own,
+        }
     }
 }
 impl DerefMut for Tx {
     fn deref_mut(&mut self) -> &mut AnyConnection {
-        &mut self.inner
+        match &mut self.inner {
+            Inner::Turn(turn) => turn,
+            Inner::Own(own) => own,
+        }
     }
 }
 
@@ -106,8 +120,8 @@ impl Db {
             .after_connect(move |conn, _| Box::pin(async move { prepare(conn, dialect).await }))
             .connect_with(options)
             .await?;
-        let turn = (dialect == Dialect::Sqlite).then(|| Arc::new(Semaphore::new(1)));
-        let db = Self { pool, dialect, turn };
+        let writers = (dialect == Dialect::Sqlite).then(|| Writers::new(pool.clone()));
+        let db = Self { pool, dialect, writers };
         db.migrate().await?;
         Ok(db)
     }
@@ -127,19 +141,11 @@ impl Db {
 
     /// Begins a write. Never begin a second one while holding the first: on SQLite it would wait for itself.
     pub(crate) async fn begin(&self) -> Result<Tx, StoreError> {
-        let turn = match &self.turn {
-            None => None,
-            Some(turn) => {
-                let permit = tokio::time::timeout(PATIENCE, turn.clone().acquire_owned()).await;
-                Some(permit.map_err(|_| StoreError::busy())?.expect("the semaphore is never closed"))
-            }
+        let inner = match &self.writers {
+            Some(writers) => Inner::Turn(writers.begin(PATIENCE).await?),
+            None => Inner::Own(self.pool.begin().await?),
         };
-        let inner = match self.dialect {
-            // IMMEDIATE takes the write lock now: a transaction that upgrades later can fail although it waited.
-            Dialect::Sqlite => self.pool.begin_with("BEGIN IMMEDIATE").await?,
-            Dialect::Postgres => self.pool.begin().await?,
-        };
-        Ok(Tx { inner, _turn: turn })
+        Ok(Tx { inner })
     }
 
     /// Which database speaks.
@@ -155,6 +161,9 @@ impl Db {
 
     /// Waits for what runs and closes all connections.
     pub(crate) async fn close(&self) {
+        if let Some(writers) = &self.writers {
+            writers.close().await;
+        }
         self.pool.close().await;
     }
 }

@@ -125,3 +125,69 @@ async fn a_database_that_is_not_there_or_not_one_says_so() {
     let other = Db::connect("mysql://x/y").await.err().unwrap();
     assert!(other.to_string().contains("`sqlite://` or `postgres://`"));
 }
+
+/// Writers that wait while one holds the turn, each the value that it adds, `None` when it gives up.
+async fn queued(db: &Db, writers: impl IntoIterator<Item = Option<i64>>) -> Vec<Result<(), StoreError>> {
+    let first = db.begin().await.unwrap();
+    let waiting = writers.into_iter().map(|adds| {
+        let db = db.clone();
+        tokio::spawn(async move {
+            let mut tx = db.begin().await?;
+            let n = adds.unwrap_or(1_000);
+            sqlx::query("UPDATE spike SET n = n + $1 WHERE id = 'c'").bind(n).execute(&mut *tx).await?;
+            if adds.is_some() { tx.commit().await } else { Ok(()) }
+        })
+    });
+    let waiting: Vec<_> = waiting.collect();
+    tokio::task::yield_now().await;
+    drop(first);
+    let mut done = Vec::new();
+    for writer in waiting {
+        done.push(writer.await.unwrap());
+    }
+    done
+}
+
+#[tokio::test]
+async fn those_who_wait_together_share_a_commit_and_one_that_gives_up_takes_nothing_with_it() {
+    let (db, folder) = sqlite().await;
+    table(&db).await;
+    sqlx::query("INSERT INTO spike (id, n) VALUES ('c', 0)").execute(db.pool()).await.unwrap();
+    for done in queued(&db, [Some(1), None, Some(10), None, Some(100), None]).await {
+        done.unwrap();
+    }
+    // Another process sees what was confirmed, and can write: nothing is left open.
+    let other = Db::connect(&Db::sqlite_url(&folder.path().join("test.db"))).await.unwrap();
+    let row = sqlx::query("SELECT n FROM spike").fetch_one(other.pool()).await.unwrap();
+    assert_eq!(row.get::<i64, _>("n"), 111);
+    drop(db.begin().await.unwrap());
+    let mut tx = other.begin().await.unwrap();
+    sqlx::query("UPDATE spike SET n = 0").execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn when_the_disk_fills_within_a_group_nobody_is_told_of_success_that_was_not() {
+    let (db, _folder) = sqlite().await;
+    table(&db).await;
+    sqlx::query("INSERT INTO spike (id, n) VALUES ('c', 0)").execute(db.pool()).await.unwrap();
+    let mut confirmed = 0;
+    for round in 0..3 {
+        let filling = {
+            let db = db.clone();
+            async move {
+                let mut tx = db.begin().await.unwrap();
+                let pages: i64 = sqlx::query("PRAGMA page_count").fetch_one(&mut *tx).await.unwrap().get(0);
+                tx.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}")))).await.unwrap();
+                tx.execute("CREATE TABLE big AS SELECT randomblob(100000) AS b").await.unwrap_err();
+                tx.execute("PRAGMA max_page_count = 1000000").await.unwrap();
+            }
+        };
+        let (done, ()) = tokio::join!(queued(&db, [Some(1), Some(1), Some(1)]), filling);
+        confirmed += done.iter().filter(|done| done.is_ok()).count();
+        let row = sqlx::query("SELECT n FROM spike").fetch_one(db.pool()).await.unwrap();
+        assert_eq!(row.get::<i64, _>("n"), i64::try_from(confirmed).unwrap(), "after round {round}");
+    }
+    // And it goes on.
+    queued(&db, [Some(1)]).await.remove(0).unwrap();
+}
