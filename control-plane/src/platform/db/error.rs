@@ -38,6 +38,10 @@ impl StoreError {
         Self::Unavailable(BUSY.into())
     }
 
+    pub(super) fn stopping() -> Self {
+        Self::Unavailable("the control plane is stopping; try again".into())
+    }
+
     pub(super) fn from_migration(error: MigrateError) -> Self {
         match error {
             MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
@@ -56,7 +60,7 @@ impl From<sqlx::Error> for StoreError {
         match &error {
             E::RowNotFound => Self::NotFound,
             E::PoolTimedOut => unavailable(WAITED),
-            E::PoolClosed => unavailable("the control plane is stopping; try again"),
+            E::PoolClosed => Self::stopping(),
             E::WorkerCrashed | E::Io(_) | E::Tls(_) => unavailable(GONE),
             E::ColumnDecode { index, source } => Self::Corrupt(format!("column {index}: {source}")),
             E::Decode(source) => Self::Corrupt(source.to_string()),

@@ -55,12 +55,17 @@ impl Writers {
     /// Waits for a turn, no longer than `patience`, and begins.
     pub(super) async fn begin(&self, patience: Duration) -> Result<Write, StoreError> {
         let turn = tokio::time::timeout(patience, Arc::clone(&self.turn).lock_owned()).await;
-        let mut turn = turn.map_err(|_| StoreError::busy())?;
+        let turn = turn.map_err(|_| StoreError::busy())?;
+        // A task of its own: a caller that goes away must not leave it half begun.
+        whole(self.clone().open(turn)).await
+    }
+
+    async fn open(self, mut turn: OwnedMutexGuard<Turn>) -> Result<Write, StoreError> {
         if let Some(group) = &mut turn.open
             && let Err(error) = group.undo().await
         {
             // The database gave the whole transaction up by itself, as it does when its disk is full.
-            turn.end(Err(error)).await;
+            turn.end(Err(error));
         }
         if turn.open.is_none() {
             let mut conn = self.pool.acquire().await?;
@@ -70,7 +75,6 @@ impl Writers {
             let queue = Arc::clone(&self.turn);
             tokio::spawn(async move { queue.lock().await.commit().await });
         }
-        // From here on the turn undoes what it did unless it is kept, also when this future is dropped.
         let mut write = Write { turn, kept: false };
         write.group().conn.execute("SAVEPOINT turn").await?;
         Ok(write)
@@ -89,14 +93,14 @@ impl Turn {
             Ok(()) => group.conn.execute("COMMIT").await.map(drop),
             Err(error) => Err(error),
         };
-        self.end(done).await;
+        self.end(done);
     }
 
-    async fn end(&mut self, done: Result<(), sqlx::Error>) {
+    fn end(&mut self, done: Result<(), sqlx::Error>) {
         let Some(mut group) = self.open.take() else { return };
         if done.is_err() {
-            // Fails when the database has done it already.
-            _ = group.conn.execute("ROLLBACK").await;
+            // Nobody else gets a connection whose transaction may still be open; closing it rolls back.
+            group.conn.close_on_drop();
         }
         group.ended.send_replace(Some(done.map_err(|error| StoreError::from(error).to_string())));
     }
@@ -117,18 +121,29 @@ impl Write {
         self.turn.open.as_mut().expect("a turn has a group until it is committed")
     }
 
-    /// Ends the turn and waits until it is durable.
-    pub(super) async fn commit(mut self) -> Result<(), StoreError> {
-        self.group().conn.execute("RELEASE turn").await?;
-        self.kept = true;
-        let mut ended = self.group().ended.subscribe();
-        drop(self);
+    /// Ends the turn and waits until it is durable. A caller that goes away meanwhile does not learn how it ended.
+    pub(super) async fn commit(self) -> Result<(), StoreError> {
+        let mut ended = whole(self.keep()).await?;
         let outcome = ended.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
         match outcome {
-            Some(Ok(())) => Ok(()),
-            Some(Err(text)) => Err(StoreError::Unavailable(text)),
-            None => Err(StoreError::Unavailable("the control plane is stopping; try again".into())),
+            Some(done) => done.map_err(StoreError::Unavailable),
+            None => Err(StoreError::stopping()),
         }
+    }
+
+    async fn keep(mut self) -> Result<watch::Receiver<Outcome>, StoreError> {
+        self.group().conn.execute("RELEASE turn").await?;
+        self.kept = true;
+        Ok(self.group().ended.subscribe())
+    }
+}
+
+/// Runs to its end although the caller goes away.
+async fn whole<T: Send + 'static>(work: impl Future<Output = Result<T, StoreError>> + Send + 'static) -> Result<T, StoreError> {
+    match tokio::spawn(work).await {
+        Ok(done) => done,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(StoreError::stopping()),
     }
 }
 

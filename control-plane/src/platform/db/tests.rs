@@ -149,7 +149,30 @@ async fn queued(db: &Db, writers: impl IntoIterator<Item = Option<i64>>) -> Vec<
 }
 
 #[tokio::test]
-async fn those_who_wait_together_share_a_commit_and_one_that_gives_up_takes_nothing_with_it() {
+async fn those_who_wait_together_share_a_commit() {
+    let (db, _folder) = sqlite().await;
+    table(&db).await;
+    sqlx::query("INSERT INTO spike (id, n) VALUES ('c', 0)").execute(db.pool()).await.unwrap();
+    let read = || sqlx::query("SELECT n FROM spike");
+    let first = db.begin().await.unwrap();
+    let writer = async {
+        let mut tx = db.begin().await.unwrap();
+        sqlx::query("UPDATE spike SET n = 1").execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    let next = async {
+        let mut tx = db.begin().await.unwrap();
+        let within: i64 = read().fetch_one(&mut *tx).await.unwrap().get("n");
+        let durable: i64 = read().fetch_one(db.pool()).await.unwrap().get("n");
+        assert_eq!((within, durable), (1, 0), "the next writer is in the same transaction, and it is not committed yet");
+        tx.commit().await.unwrap();
+    };
+    tokio::join!(writer, next, async { drop(first) });
+    assert_eq!(read().fetch_one(db.pool()).await.unwrap().get::<i64, _>("n"), 1);
+}
+
+#[tokio::test]
+async fn one_that_gives_up_takes_nothing_with_it() {
     let (db, folder) = sqlite().await;
     table(&db).await;
     sqlx::query("INSERT INTO spike (id, n) VALUES ('c', 0)").execute(db.pool()).await.unwrap();
@@ -164,6 +187,37 @@ async fn those_who_wait_together_share_a_commit_and_one_that_gives_up_takes_noth
     let mut tx = other.begin().await.unwrap();
     sqlx::query("UPDATE spike SET n = 0").execute(&mut *tx).await.unwrap();
     tx.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn callers_that_go_away_at_any_point_hold_nothing_up() {
+    let (db, folder) = sqlite().await;
+    table(&db).await;
+    sqlx::query("INSERT INTO spike (id, n) VALUES ('c', 0)").execute(db.pool()).await.unwrap();
+    let mut confirmed = 0;
+    // Polled so many times and dropped: within the wait, the beginning, the statement and the commit.
+    for polls in 0..40 {
+        let mut leaving = Box::pin(async {
+            let mut tx = db.begin().await?;
+            sqlx::query("UPDATE spike SET n = n + 1000 WHERE id = 'c'").execute(&mut *tx).await?;
+            tx.commit().await
+        });
+        for _ in 0..polls {
+            if futures::poll!(&mut leaving).is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(leaving);
+        for done in queued(&db, [Some(1), Some(1)]).await {
+            done.unwrap();
+            confirmed += 1;
+        }
+    }
+    let row = sqlx::query("SELECT n FROM spike").fetch_one(db.pool()).await.unwrap();
+    assert_eq!(row.get::<i64, _>("n") % 1_000, confirmed, "what others were told of is there");
+    let other = Db::connect(&Db::sqlite_url(&folder.path().join("test.db"))).await.unwrap();
+    other.begin().await.unwrap().commit().await.unwrap();
 }
 
 #[tokio::test]
