@@ -1,18 +1,19 @@
 //! What one room needs of another that it must not import, passed through.
 
-use crate::fleet::{ArtifactSource, DeviceRow, Devices, Live, Telemetry, TrustSource, TwinError, Twins, What, Wish};
+use crate::fleet::{ArtifactSource, DeviceKey, DeviceRow, Devices, Live, Telemetry, TrustSource, TwinError, Twins, What, Wish};
 use crate::platform::db::StoreError;
 use crate::registry::{Artifacts, Held, Trust};
-use crate::rollouts::{Change, DeviceFacts, DevicePage, Fleet, FleetError, Wanted};
+use crate::rollouts::{Account, Change, DeviceFacts, DevicePage, Fleet, FleetError, Wanted};
 use crate::tenants::Caller;
 use aidos_protocol::enrol::TrustAnchor;
 use aidos_protocol::rollout::Constraints;
 use aidos_protocol::selector::Selector;
-use aidos_protocol::twin::{Edit, HealthReport, ModelStatus, SignedHealth, Transfer, path};
+use aidos_protocol::twin::{Edit, SignedHealth, path};
 use aidos_protocol::{DeviceId, ModelName, TenantId, frame};
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
@@ -43,6 +44,30 @@ impl TrustSource for Repositories {
         let anchor = self.0.anchor(tenant).await;
         anchor.inspect_err(|error| tracing::warn!(%tenant, %error, "the root of trust could not be told")).ok().flatten()
     }
+}
+
+/// What a device's status says of its models. A device of another version may report what is not known here; that then counts
+/// as not reported.
+fn account(tenant: TenantId, device: DeviceId, keys: &[DeviceKey], status: BTreeMap<String, serde_json::Value>) -> Account {
+    let mut account = Account::default();
+    for (at, value) in status {
+        if let Some((name, status)) = model(&at, path::MODELS, &value) {
+            account.models.insert(name, status);
+        } else if let Some((name, transfer)) = model(&at, path::TRANSFERS, &value) {
+            account.transfers.insert(name, transfer);
+        } else if let Some((name, signed)) = model::<SignedHealth>(&at, path::HEALTH, &value) {
+            match keys.iter().find_map(|key| signed.open(tenant, device, &key.spki).ok()) {
+                Some(report) if report.model == name => _ = account.health.insert(name, report),
+                Some(_) => {}
+                None => tracing::warn!(%device, model = %name, "a health report that the device has not signed is passed over"),
+            }
+        }
+    }
+    account
+}
+
+fn model<T: DeserializeOwned>(at: &str, room: &str, value: &serde_json::Value) -> Option<(ModelName, T)> {
+    Some((at.strip_prefix(room)?.parse().ok()?, T::deserialize(value).ok()?))
 }
 
 /// The fleet as rollouts see it.
@@ -82,9 +107,10 @@ impl Fleet for FleetOfRollouts {
         Ok(DevicePage { devices: rows.into_iter().map(|row| self.facts(row)).collect(), next })
     }
 
-    async fn wanted(&self, tenant: TenantId, device: DeviceId) -> Result<Wanted, FleetError> {
-        let view = self.twins.intent(tenant, device).await?.view;
-        Ok(Wanted { labels: view.labels, models: view.models })
+    async fn wanted(&self, tenant: TenantId, devices: &[DeviceId]) -> Result<BTreeMap<DeviceId, Wanted>, FleetError> {
+        let active = self.devices.active(tenant, devices).await?;
+        let intents = self.twins.intents(tenant, &active).await?;
+        Ok(intents.into_iter().map(|(id, view)| (id, Wanted { labels: view.labels, models: view.models })).collect())
     }
 
     async fn edit(&self, tenant: TenantId, device: DeviceId, edits: &[Edit]) -> Result<(), FleetError> {
@@ -95,36 +121,15 @@ impl Fleet for FleetOfRollouts {
         }
     }
 
-    async fn reported(&self, tenant: TenantId, device: DeviceId) -> Result<BTreeMap<ModelName, ModelStatus>, FleetError> {
-        let status = self.twins.status(tenant, device).await?;
-        let models = status.values.into_iter().filter_map(|(at, value)| {
-            // A device of another version may report what is not known here; that model then counts as not reported.
-            let name = at.strip_prefix(path::MODELS)?.parse().ok()?;
-            Some((name, serde_json::from_value(value).ok()?))
-        });
-        Ok(models.collect())
-    }
-
-    async fn account(
-        &self,
-        tenant: TenantId,
-        device: DeviceId,
-        model: &ModelName,
-    ) -> Result<(Option<HealthReport>, Option<Transfer>), FleetError> {
-        let mut status = self.twins.status(tenant, device).await?;
-        let transfer = status.values.remove(&format!("{}{model}", path::TRANSFERS));
-        let transfer = transfer.and_then(|value| serde_json::from_value(value).ok());
-        let signed = status.values.remove(&format!("{}{model}", path::HEALTH));
-        let Some(signed) = signed.and_then(|value| serde_json::from_value::<SignedHealth>(value).ok()) else {
-            return Ok((None, transfer));
-        };
+    async fn accounts(&self, tenant: TenantId, devices: &[DeviceId]) -> Result<BTreeMap<DeviceId, Account>, FleetError> {
+        let statuses = self.twins.statuses(tenant, devices).await?;
         // A device may have signed with the key before its newest.
-        let keys = self.devices.keys(tenant, device).await?;
-        let opened = keys.iter().find_map(|key| signed.open(tenant, device, &key.spki).ok());
-        if opened.is_none() {
-            tracing::warn!(%device, %model, "a health report that the device has not signed is passed over");
-        }
-        Ok((opened.filter(|report| report.model == *model), transfer))
+        let keys = self.devices.keys_of(tenant, devices).await?;
+        let account = |(device, status)| {
+            let keys = keys.get(&device).map(Vec::as_slice).unwrap_or_default();
+            (device, account(tenant, device, keys, status))
+        };
+        Ok(statuses.into_iter().map(account).collect())
     }
 
     async fn unfit(&self, tenant: TenantId, device: DeviceId, constraints: &Constraints) -> Result<Option<String>, FleetError> {
@@ -160,6 +165,7 @@ impl Fleet for FleetOfRollouts {
                     Ok((tenant, device, What::Status(paths))) if of_models(&paths) || paths.len() > 1 => {
                         Some(Change::Report(tenant, device))
                     }
+                    // What deployments did themselves is no news to them.
                     Ok(_) => None,
                     Err(BroadcastStreamRecvError::Lagged(_)) => Some(Change::Missed),
                 };

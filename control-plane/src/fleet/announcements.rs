@@ -21,7 +21,7 @@ pub(crate) fn announce_twins(
     async move {
         while let Some(change) = shutdown.run_until_cancelled(changes.recv()).await {
             match change {
-                Ok((tenant, device, What::Intent)) => {
+                Ok((tenant, device, What::Intent | What::Told)) => {
                     events.publish(tenant, "device.updated", &device.to_string(), json!({ "intent": true }));
                 }
                 Ok((tenant, device, What::Status(paths))) => {

@@ -15,7 +15,7 @@ use crate::tenants::{Activity, Caller};
 use aidos_protocol::frame::{Refused, Revocations};
 use aidos_protocol::{DeviceId, TenantId};
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Why a device does not get a session, or a certificate.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +80,20 @@ impl Devices {
     /// The keys that this device was certified with, newest first.
     pub(crate) async fn keys(&self, tenant: TenantId, device: DeviceId) -> Result<Vec<DeviceKey>, StoreError> {
         store::keys(self.db.pool(), tenant, device).await
+    }
+
+    /// The keys of each of `devices`, newest first.
+    pub(crate) async fn keys_of(
+        &self,
+        tenant: TenantId,
+        devices: &[DeviceId],
+    ) -> Result<BTreeMap<DeviceId, Vec<DeviceKey>>, StoreError> {
+        store::keys_of(self.db.pool(), tenant, devices).await
+    }
+
+    /// Those of `devices` that are there and not revoked.
+    pub(crate) async fn active(&self, tenant: TenantId, devices: &[DeviceId]) -> Result<Vec<DeviceId>, StoreError> {
+        store::active(self.db.pool(), tenant, devices).await
     }
 
     /// Whether the holder of a certificate may act as `device` now. `key_id`: the certificate's key, where the transport

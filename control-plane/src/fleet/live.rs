@@ -113,7 +113,7 @@ impl Live {
     pub(crate) async fn follow_twins(self, mut changes: broadcast::Receiver<(TenantId, DeviceId, What)>) {
         loop {
             match changes.recv().await {
-                Ok((_, device, What::Intent)) => self.notify_intent(device),
+                Ok((_, device, What::Intent | What::Told)) => self.notify_intent(device),
                 Ok((_, _, What::Status(_))) => {}
                 Err(broadcast::error::RecvError::Lagged(_)) => self.notify_all_intents(),
                 Err(broadcast::error::RecvError::Closed) => return,

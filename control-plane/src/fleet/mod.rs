@@ -35,6 +35,7 @@ mod tokens_store;
 mod twins;
 mod twins_merge;
 mod twins_port;
+mod twins_status;
 mod twins_store;
 mod views;
 
@@ -69,7 +70,7 @@ pub(crate) use ports::{ArtifactSource, TrustSource, Wish};
 pub(crate) use quic::{Quic, QuicSettings};
 pub(crate) use renew::Renewal;
 pub(crate) use sessions::{SessionPorts, SessionSettings, Sessions};
-pub(crate) use store::DeviceRow;
+pub(crate) use store::{DeviceKey, DeviceRow};
 pub(crate) use telemetry::{Retention, Telemetry};
 pub(crate) use tokens::Tokens;
 pub(crate) use twins::{TwinError, Twins, What};

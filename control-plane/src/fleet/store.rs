@@ -3,9 +3,10 @@
 //! Every statement names the tenant. The exceptions return nothing but tenants: of an id that a stranger presents, and of
 //! the devices that a start has to sweep.
 
-use crate::platform::db::StoreError;
+use crate::platform::db::{Among, StoreError};
 use aidos_protocol::{DeviceId, TenantId, TokenId, time::Micros};
-use sqlx::{Any, AnyConnection, AnyPool, FromRow, Row, any::AnyRow};
+use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, FromRow, Row, any::AnyRow};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A device as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -326,7 +327,7 @@ pub(super) async fn put_key(
 }
 
 /// The devices that have a session.
-pub(super) async fn online(pool: &AnyPool, tenant: TenantId) -> Result<std::collections::BTreeSet<DeviceId>, StoreError> {
+pub(super) async fn online(pool: &AnyPool, tenant: TenantId) -> Result<BTreeSet<DeviceId>, StoreError> {
     let rows = sqlx::query::<Any>("SELECT id FROM devices WHERE tenant_id = $1 AND state = 'active' AND session IS NOT NULL")
         .bind(tenant.to_string())
         .fetch_all(pool)
@@ -344,6 +345,40 @@ pub(super) async fn keys(pool: &AnyPool, tenant: TenantId, device: DeviceId) -> 
     .bind(device.to_string())
     .fetch_all(pool)
     .await?)
+}
+
+/// The keys of each of `devices`, newest first.
+pub(super) async fn keys_of(
+    pool: &AnyPool,
+    tenant: TenantId,
+    devices: &[DeviceId],
+) -> Result<BTreeMap<DeviceId, Vec<DeviceKey>>, StoreError> {
+    let mut keys: BTreeMap<DeviceId, Vec<DeviceKey>> = BTreeMap::new();
+    for some in Among::of(devices) {
+        let sql = format!(
+            "SELECT device_id, key_id, spki, serial, created_us FROM device_keys WHERE tenant_id = $1 AND device_id IN ({}) \
+             ORDER BY created_us DESC, key_id",
+            some.places(2)
+        );
+        let query = sqlx::query::<Any>(AssertSqlSafe(sql)).bind(tenant.to_string());
+        for row in &some.into_iter().fold(query, |query, id| query.bind(id)).fetch_all(pool).await? {
+            keys.entry(parsed(row, "device_id")?).or_default().push(DeviceKey::from_row(row)?);
+        }
+    }
+    Ok(keys)
+}
+
+/// Those of `devices` that are there and not revoked.
+pub(super) async fn active(pool: &AnyPool, tenant: TenantId, devices: &[DeviceId]) -> Result<Vec<DeviceId>, StoreError> {
+    let mut active = Vec::with_capacity(devices.len());
+    for some in Among::of(devices) {
+        let sql = format!("SELECT id FROM devices WHERE tenant_id = $1 AND state = 'active' AND id IN ({})", some.places(2));
+        let query = sqlx::query::<Any>(AssertSqlSafe(sql)).bind(tenant.to_string());
+        for row in &some.into_iter().fold(query, |query, id| query.bind(id)).fetch_all(pool).await? {
+            active.push(parsed(row, "id")?);
+        }
+    }
+    Ok(active)
 }
 
 pub(super) async fn has_key(pool: &AnyPool, tenant: TenantId, device: DeviceId, key_id: &str) -> Result<bool, StoreError> {

@@ -5,15 +5,14 @@
 //! device sends reaches a document but through [`super::twins_merge`]. It must never send anything to a device: who wants to
 //! know of changes listens to [`Twins::changes`].
 
+use super::twins_status::statuses;
 use super::twins_store::{self as store, TwinRow};
 use crate::platform::clock::Clock;
 use crate::platform::db::{Db, StoreError, Tx};
 use crate::tenants::{Activity, Caller};
-use aidos_protocol::frame::{Body, IntentChanges, IntentDocument, StatusAck, StatusDelta};
+use aidos_protocol::frame::{Body, IntentChanges, IntentDocument};
 use aidos_protocol::time::Micros;
-use aidos_protocol::twin::{
-    Author, Edit, FIRST_EPOCH, Intent, IntentError, IntentView, StatusError, StatusMirror, Verdict, check_delta, judge,
-};
+use aidos_protocol::twin::{Author, Edit, FIRST_EPOCH, Intent, IntentError, IntentView, StatusMirror};
 use aidos_protocol::{DeviceId, TenantId};
 use moka::sync::Cache;
 use serde_json::json;
@@ -29,7 +28,7 @@ const HEAP_PER_CHANGE: usize = 190;
 /// Times an edit is made anew because another one came first. Each time someone else got ahead, so work was done.
 const ATTEMPTS: usize = 16;
 /// Changes that a slow listener may be behind before it misses some and has to read everything.
-const LISTENER_LAG: usize = 1_024;
+const LISTENER_LAG: usize = 16_384;
 
 /// Why an edit was not made.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +52,8 @@ pub(crate) enum TwinError {
 pub(crate) enum What {
     /// Its intent.
     Intent,
+    /// Its intent, by a deployment.
+    Told,
     /// Its status, at these paths.
     Status(Arc<[String]>),
 }
@@ -68,19 +69,6 @@ pub(crate) struct IntentState {
     pub(crate) heads: Vec<String>,
 }
 
-/// A device's status.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub(crate) struct StatusState {
-    /// What it reports, by path.
-    pub(crate) values: BTreeMap<String, serde_json::Value>,
-    /// The start of the agent that it is of; 0 before the first report.
-    pub(crate) boot_id: u64,
-    /// Counts the changes since that start.
-    pub(crate) seq: u64,
-    /// When it last changed.
-    pub(crate) updated: Option<Micros>,
-}
-
 /// The twins of all devices; a clone shares them.
 #[derive(Clone)]
 pub(crate) struct Twins {
@@ -88,6 +76,7 @@ pub(crate) struct Twins {
     pub(super) clock: Clock,
     pub(super) activity: Activity,
     hot: Cache<(TenantId, DeviceId), Arc<Held>>,
+    pub(super) statuses: Cache<(TenantId, DeviceId), Arc<StatusMirror>>,
     changes: broadcast::Sender<(TenantId, DeviceId, What)>,
 }
 
@@ -113,7 +102,7 @@ impl Twins {
             u32::try_from(bytes).unwrap_or(u32::MAX)
         };
         let hot = Cache::builder().max_capacity(HOT_BYTES).weigher(weight).build();
-        Self { db, clock, activity, hot, changes: broadcast::channel(LISTENER_LAG).0 }
+        Self { db, clock, activity, hot, statuses: statuses(), changes: broadcast::channel(LISTENER_LAG).0 }
     }
 
     /// Everything that changes from now on. Who lags is told so and has to look for itself.
@@ -152,6 +141,16 @@ impl Twins {
         Ok(self.read(tenant, device).await?.state())
     }
 
+    /// What is wanted of those of `devices` that are in the tenant.
+    pub(crate) async fn intents(
+        &self,
+        tenant: TenantId,
+        devices: &[DeviceId],
+    ) -> Result<BTreeMap<DeviceId, IntentView>, StoreError> {
+        let rows = store::twins(self.db.pool(), tenant, devices).await?;
+        rows.into_iter().map(|(device, row)| Ok((device, self.hold(tenant, device, row)?.intent.view()))).collect()
+    }
+
     /// Makes `edits` one change by `caller`, if the intent is still at `if_revision` where that is given. What is so already
     /// changes nothing.
     pub(crate) async fn edit(
@@ -185,7 +184,8 @@ impl Twins {
                 self.activity.record(&mut tx, caller, "device.edit", &device.to_string(), detail).await?;
             }
             tx.commit().await?;
-            return Ok(self.publish(tenant, device, next).state());
+            let what = if author == Author::System { What::Told } else { What::Intent };
+            return Ok(self.publish(tenant, device, next, what).state());
         }
         Err(TwinError::Stale { now: now_at })
     }
@@ -248,70 +248,11 @@ impl Twins {
                     self.write(&mut tx, (tenant, device), &held, intent, quarantine, true, now).await.map_err(store_error)?
             {
                 tx.commit().await?;
-                self.publish(tenant, device, next);
+                self.publish(tenant, device, next, What::Intent);
                 return Ok(());
             }
         }
         tx.commit().await
-    }
-
-    /// What the device reports.
-    pub(crate) async fn status(&self, tenant: TenantId, device: DeviceId) -> Result<StatusState, StoreError> {
-        let ((boot_id, seq), updated) = store::status_position(self.db.pool(), tenant, device).await?;
-        let texts = store::status(self.db.pool(), tenant, device).await?;
-        let read = |(path, text): (String, String)| match serde_json::from_str(&text) {
-            Ok(value) => Ok((path, value)),
-            Err(error) => Err(StoreError::Corrupt(format!("status at {path}: {error}"))),
-        };
-        Ok(StatusState { values: texts.into_iter().map(read).collect::<Result<_, _>>()?, boot_id, seq, updated })
-    }
-
-    /// `(boot_id, seq)` up to which the device's status is held.
-    pub(crate) async fn status_position(&self, tenant: TenantId, device: DeviceId) -> Result<(u64, u64), StoreError> {
-        Ok(store::status_position(self.db.pool(), tenant, device).await?.0)
-    }
-
-    /// Takes what the device reports, durably. Known and late deltas change nothing.
-    pub(crate) async fn apply_status(
-        &self,
-        tenant: TenantId,
-        device: DeviceId,
-        delta: &StatusDelta,
-    ) -> Result<Result<StatusAck, StatusError>, StoreError> {
-        if let Err(error) = check_delta(delta) {
-            return Ok(Err(error));
-        }
-        let held = store::status_position(self.db.pool(), tenant, device).await?.0;
-        if matches!(judge(held, delta), Verdict::Stale | Verdict::Resync) {
-            let resync = judge(held, delta) == Verdict::Resync;
-            return Ok(Ok(StatusAck { boot_id: held.0, seq: held.1, resync }));
-        }
-        let mut tx = self.db.begin().await?;
-        let held = store::status_position(&mut *tx, tenant, device).await?.0;
-        let entries = store::status(&mut *tx, tenant, device).await?;
-        let mut mirror = StatusMirror::restore(held, entries.into_iter().map(|(path, value)| (path, value.into_bytes())));
-        let (ack, changed) = match mirror.apply(delta) {
-            Ok(applied) => applied,
-            Err(error) => return Ok(Err(error)),
-        };
-        if (ack.boot_id, ack.seq) == held {
-            return Ok(Ok(ack));
-        }
-        if !store::put_status_position(&mut tx, tenant, device, held, delta, self.clock.now()).await? {
-            // Another session of the device was faster: what this delta follows is not what is held.
-            return Ok(Ok(StatusAck { boot_id: held.0, seq: held.1, resync: true }));
-        }
-        for path in &changed {
-            match delta.set.iter().find(|entry| entry.path == *path) {
-                Some(entry) => store::put_status(&mut tx, tenant, device, entry).await?,
-                None => store::remove_status(&mut tx, tenant, device, path).await?,
-            }
-        }
-        tx.commit().await?;
-        if !changed.is_empty() {
-            self.announce(tenant, device, What::Status(changed.into()));
-        }
-        Ok(Ok(ack))
     }
 
     pub(super) async fn read(&self, tenant: TenantId, device: DeviceId) -> Result<Arc<Held>, StoreError> {
@@ -377,14 +318,14 @@ impl Twins {
     }
 
     /// What was committed is what is read from now on, and everyone is told.
-    pub(super) fn publish(&self, tenant: TenantId, device: DeviceId, held: Held) -> Arc<Held> {
+    pub(super) fn publish(&self, tenant: TenantId, device: DeviceId, held: Held, what: What) -> Arc<Held> {
         let held = Arc::new(held);
         self.hot.insert((tenant, device), Arc::clone(&held));
-        self.announce(tenant, device, What::Intent);
+        self.announce(tenant, device, what);
         held
     }
 
-    fn announce(&self, tenant: TenantId, device: DeviceId, what: What) {
+    pub(super) fn announce(&self, tenant: TenantId, device: DeviceId, what: What) {
         // No listener is no error.
         let _ = self.changes.send((tenant, device, what));
     }

@@ -6,7 +6,7 @@
 //! epoch's document and then replayed onto the present one. Everything of one frame takes effect together.
 
 use super::store::DeviceKey;
-use super::twins::{Held, TwinError, Twins, store_error};
+use super::twins::{Held, TwinError, Twins, What, store_error};
 use super::twins_store as store;
 use crate::platform::db::StoreError;
 use crate::tenants::Caller;
@@ -121,7 +121,7 @@ impl Twins {
             self.activity.record(&mut tx, &caller, "device.edit.refuse", &device.to_string(), detail).await?;
         }
         tx.commit().await?;
-        let next = self.publish(tenant, device, next);
+        let next = self.publish(tenant, device, next, What::Intent);
         Ok(Some(ack(&next, outcome)))
     }
 }

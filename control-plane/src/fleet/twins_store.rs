@@ -2,11 +2,12 @@
 //!
 //! A document is written with the revision and the epoch that it was read with in the condition: who lost a race writes nothing.
 
-use crate::platform::db::StoreError;
+use super::store::parsed;
+use crate::platform::db::{Among, StoreError};
 use aidos_protocol::frame::{StatusDelta, StatusEntry};
 use aidos_protocol::{DeviceId, TenantId, time::Micros};
 use sqlx::any::AnyRow;
-use sqlx::{Any, AnyConnection, Executor, Row};
+use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Executor, Row};
 use std::collections::BTreeMap;
 
 /// Epochs kept beside the one that the device holds: it can be behind by more only if it was never heard of since.
@@ -43,18 +44,41 @@ pub(super) async fn twin<'e>(
     tenant: TenantId,
     device: DeviceId,
 ) -> Result<TwinRow, StoreError> {
-    let sql = "SELECT revision, epoch, document, birth_bytes, acked_epoch, quarantine FROM twins \
-               WHERE tenant_id = $1 AND device_id = $2";
-    let row = sqlx::query(sql).bind(tenant.to_string()).bind(device.to_string()).fetch_one(executor).await?;
+    let sql = format!("{TWIN} AND device_id = $2");
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(tenant.to_string()).bind(device.to_string());
+    twin_row(&query.fetch_one(executor).await?)
+}
+
+const TWIN: &str =
+    "SELECT device_id, revision, epoch, document, birth_bytes, acked_epoch, quarantine FROM twins WHERE tenant_id = $1";
+
+fn twin_row(row: &AnyRow) -> Result<TwinRow, StoreError> {
     let quarantine: String = row.try_get("quarantine")?;
     Ok(TwinRow {
-        revision: number(&row, "revision")?,
-        epoch: number(&row, "epoch")?,
+        revision: number(row, "revision")?,
+        epoch: number(row, "epoch")?,
         document: row.try_get("document")?,
-        birth_bytes: number(&row, "birth_bytes")?,
-        acked_epoch: number(&row, "acked_epoch")?,
+        birth_bytes: number(row, "birth_bytes")?,
+        acked_epoch: number(row, "acked_epoch")?,
         quarantine: serde_json::from_str(&quarantine).map_err(|e| StoreError::Corrupt(format!("column quarantine: {e}")))?,
     })
+}
+
+/// The intents of those of `devices` that are in the tenant.
+pub(super) async fn twins(
+    pool: &AnyPool,
+    tenant: TenantId,
+    devices: &[DeviceId],
+) -> Result<Vec<(DeviceId, TwinRow)>, StoreError> {
+    let mut twins = Vec::with_capacity(devices.len());
+    for some in Among::of(devices) {
+        let sql = format!("{TWIN} AND device_id IN ({})", some.places(2));
+        let query = sqlx::query::<Any>(AssertSqlSafe(sql)).bind(tenant.to_string());
+        for row in &some.into_iter().fold(query, |query, id| query.bind(id)).fetch_all(pool).await? {
+            twins.push((parsed(row, "device_id")?, twin_row(row)?));
+        }
+    }
+    Ok(twins)
 }
 
 /// A new device's intent.
@@ -202,6 +226,26 @@ pub(super) async fn status_position<'e>(
         None => Ok(((0, 0), None)),
         Some(row) => Ok(((number(&row, "boot_id")?, number(&row, "seq")?), Some(Micros(row.try_get("updated_us")?)))),
     }
+}
+
+/// Up to which `(boot_id, seq)` the statuses of `devices` are held, of those that ever reported.
+pub(super) async fn status_positions(
+    pool: &AnyPool,
+    tenant: TenantId,
+    devices: &[DeviceId],
+) -> Result<Vec<(DeviceId, (u64, u64))>, StoreError> {
+    let mut positions = Vec::with_capacity(devices.len());
+    for some in Among::of(devices) {
+        let sql = format!(
+            "SELECT device_id, boot_id, seq FROM device_status_position WHERE tenant_id = $1 AND device_id IN ({})",
+            some.places(2)
+        );
+        let query = sqlx::query::<Any>(AssertSqlSafe(sql)).bind(tenant.to_string());
+        for row in &some.into_iter().fold(query, |query, id| query.bind(id)).fetch_all(pool).await? {
+            positions.push((parsed(row, "device_id")?, (number(row, "boot_id")?, number(row, "seq")?)));
+        }
+    }
+    Ok(positions)
 }
 
 /// All that the device reports: path and JSON text.

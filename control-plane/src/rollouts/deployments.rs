@@ -70,6 +70,8 @@ pub(crate) struct Deployments {
     pub(super) pokes: Arc<Pokes<TenantId>>,
     /// Rollouts to look at, for the conductor.
     pub(super) courses: Arc<Pokes<(TenantId, DeploymentId)>>,
+    /// Of the tasks that look at devices, the one whose turn it is: two at once could write down the older report last.
+    pub(super) turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What waits for a background task; the same thing waits once.
@@ -137,7 +139,8 @@ pub(crate) struct DeviceProgress {
 impl Deployments {
     /// Deployments in `db`, of `models` on `fleet`.
     pub(crate) fn new(db: Db, models: Models, fleet: Arc<dyn Fleet>, activity: Activity, events: Events, clock: Clock) -> Self {
-        Self { db, models, fleet, activity, events, clock, pokes: Arc::default(), courses: Arc::default() }
+        let (pokes, courses, turn) = Default::default();
+        Self { db, models, fleet, activity, events, clock, pokes, courses, turn }
     }
 
     /// Says whom a deployment would reach, and changes nothing.
@@ -153,8 +156,9 @@ impl Deployments {
                 if first.len() == show {
                     break;
                 }
-                let wanted = self.fleet.wanted(tenant, device.id).await?;
-                first.push((device, wanted.models.get(&version.name).map(|desired| desired.version)));
+                let wanted = self.fleet.wanted(tenant, &[device.id]).await?;
+                let wanted = wanted.get(&device.id).and_then(|wanted| wanted.models.get(&version.name));
+                first.push((device, wanted.map(|desired| desired.version)));
             }
             if after.is_none() {
                 return Ok(Plan { version, selector, matching, first });

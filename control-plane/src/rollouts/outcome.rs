@@ -2,9 +2,13 @@
 //! version, in this rollout: that a file was fetched or a model loaded never is.
 
 use super::machine::Standing;
+use super::ports::Account;
+use super::rollout_store::Member;
+use super::store::Deployment;
 use aidos_protocol::DeploymentId;
 use aidos_protocol::api::deployments::Progress;
 use aidos_protocol::api::rollouts::Outcome;
+use aidos_protocol::time::Micros;
 use aidos_protocol::twin::{DesiredModel, Health, HealthReport, ModelState, ModelStatus};
 
 /// The report, if it speaks of what the device was told by `rollout`.
@@ -30,6 +34,33 @@ pub(super) fn judge(
         _ if standing.progress == Progress::Failed => (Outcome::Failed, reason(standing.error.as_deref().unwrap_or_default())),
         _ => return None,
     })
+}
+
+/// What a device's account makes of its part in a rollout that told it `deployment`; `None`: nothing new.
+pub(super) fn follow(
+    was: &Member,
+    deployment: &Deployment,
+    standing: &Standing,
+    account: &Account,
+    now: Micros,
+) -> Option<Member> {
+    let model = &deployment.model;
+    let report = of(deployment.id, &deployment.desired, account.health.get(model).cloned());
+    let transfer = account.transfers.get(model);
+    let transfer = transfer.filter(|transfer| transfer.version == deployment.version && transfer.digest == deployment.digest);
+    let (outcome, reason) = judge(was.trial, standing, account.models.get(model), report.as_ref())
+        .filter(|_| was.outcome != Outcome::Waiting)
+        // What it said before it fell silent is no new word.
+        .filter(|_| was.outcome != Outcome::Silent || report.is_none() || report != was.report)
+        .unwrap_or_else(|| (was.outcome, was.reason.clone()));
+    let is = Member {
+        outcome,
+        reason,
+        report: report.or_else(|| was.report.clone()),
+        fetched: transfer.map_or(was.fetched, |transfer| Some(transfer.fetched)),
+        ..was.clone()
+    };
+    (is != *was).then_some(Member { updated: now, ..is })
 }
 
 fn reason(text: &str) -> String {

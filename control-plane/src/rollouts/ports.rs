@@ -35,8 +35,19 @@ pub(crate) struct Wanted {
     pub(crate) models: BTreeMap<ModelName, DesiredModel>,
 }
 
+/// A device's own account of its models.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Account {
+    /// What it reports of them.
+    pub(crate) models: BTreeMap<ModelName, ModelStatus>,
+    /// Their newest health reports, if they are signed by the device.
+    pub(crate) health: BTreeMap<ModelName, HealthReport>,
+    /// What came over the line for them.
+    pub(crate) transfers: BTreeMap<ModelName, Transfer>,
+}
+
 /// Something happened to a twin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Change {
     /// The device's intent is another one.
     Intent(TenantId, DeviceId),
@@ -72,23 +83,14 @@ pub(crate) trait Fleet: Send + Sync + 'static {
         limit: u32,
     ) -> Result<DevicePage, FleetError>;
 
-    /// The device's intent.
-    async fn wanted(&self, tenant: TenantId, device: DeviceId) -> Result<Wanted, FleetError>;
+    /// The intents of those of `devices` that are there.
+    async fn wanted(&self, tenant: TenantId, devices: &[DeviceId]) -> Result<BTreeMap<DeviceId, Wanted>, FleetError>;
 
     /// Edits the device's intent; edits that change nothing are fine.
     async fn edit(&self, tenant: TenantId, device: DeviceId, edits: &[Edit]) -> Result<(), FleetError>;
 
-    /// What the device reports of its models.
-    async fn reported(&self, tenant: TenantId, device: DeviceId) -> Result<BTreeMap<ModelName, ModelStatus>, FleetError>;
-
-    /// The device's own account of a model: its newest health report, if it is signed by the device, and what came over the line
-    /// for it.
-    async fn account(
-        &self,
-        tenant: TenantId,
-        device: DeviceId,
-        model: &ModelName,
-    ) -> Result<(Option<HealthReport>, Option<Transfer>), FleetError>;
+    /// What devices say of their models; one that never said anything may be missing.
+    async fn accounts(&self, tenant: TenantId, devices: &[DeviceId]) -> Result<BTreeMap<DeviceId, Account>, FleetError>;
 
     /// Why the device does not fit, if it does not.
     async fn unfit(&self, tenant: TenantId, device: DeviceId, constraints: &Constraints) -> Result<Option<String>, FleetError>;

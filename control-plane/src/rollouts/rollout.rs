@@ -117,14 +117,17 @@ impl Deployments {
         let cast = self.cast(tenant, DeploymentId::new(self.clock.now().as_millis()), model, selector, plan).await?;
         let mut present = 0;
         let mut first = Vec::new();
-        for (device, _) in &cast.members {
-            let wanted = self.fleet.wanted(tenant, *device).await?;
-            let wanted = wanted.models.get(&cast.version.name);
-            present += u64::from(wanted.is_some_and(|desired| desired.digest == cast.version.digest));
-            if first.len() < show
-                && let Some(facts) = self.fleet.device(tenant, *device).await?
-            {
-                first.push((facts, wanted.map(|desired| desired.version)));
+        let devices: Vec<_> = cast.members.iter().map(|(device, _)| *device).collect();
+        for some in devices.chunks(PAGE as usize) {
+            let wanted = self.fleet.wanted(tenant, some).await?;
+            for device in some {
+                let wanted = wanted.get(device).and_then(|wanted| wanted.models.get(&cast.version.name));
+                present += u64::from(wanted.is_some_and(|desired| desired.digest == cast.version.digest));
+                if first.len() < show
+                    && let Some(facts) = self.fleet.device(tenant, *device).await?
+                {
+                    first.push((facts, wanted.map(|desired| desired.version)));
+                }
             }
         }
         let of = |wave: usize| cast.members.iter().filter(|(_, of)| *of == wave).count() as u64;

@@ -3,7 +3,7 @@
 use super::course::{Course, Reading, Tally};
 use super::machine::Admission;
 use super::store::{parsed, signed, undecodable, unsigned};
-use crate::platform::db::StoreError;
+use crate::platform::db::{Among, StoreError};
 use aidos_protocol::api::rollouts::{Outcome, RolloutPhase};
 use aidos_protocol::rollout::Plan;
 use aidos_protocol::twin::{DesiredModel, HealthReport};
@@ -15,8 +15,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Rows of one statement: SQLite and Postgres both take so many parameters.
 const ROWS: usize = 500;
-/// Rollouts that are looked at for one device: those that ended long ago say nothing any more.
-const MAX_ADMISSIONS: i64 = 1_000;
 
 /// A rollout as it is stored, beside its deployment.
 #[derive(Debug, Clone, PartialEq)]
@@ -321,18 +319,21 @@ pub(super) async fn quietest(pool: &AnyPool, tenant: TenantId, rollout: Deployme
     Ok(row.try_get::<Option<i64>, _>("since")?.map(Micros))
 }
 
-pub(super) async fn member(
+/// Those of `devices` that are in a rollout.
+pub(super) async fn members_of(
     pool: &AnyPool,
     tenant: TenantId,
     rollout: DeploymentId,
-    device: DeviceId,
-) -> Result<Option<Member>, StoreError> {
-    Ok(sqlx::query_as::<Any, Member>(AssertSqlSafe(format!("{MEMBER} AND rollout_id = $2 AND device_id = $3")))
-        .bind(tenant.to_string())
-        .bind(rollout.to_string())
-        .bind(device.to_string())
-        .fetch_optional(pool)
-        .await?)
+    devices: &[DeviceId],
+) -> Result<BTreeMap<DeviceId, Member>, StoreError> {
+    let mut members = BTreeMap::new();
+    for some in Among::of(devices) {
+        let sql = format!("{MEMBER} AND rollout_id = $2 AND device_id IN ({})", some.places(3));
+        let query = sqlx::query_as::<Any, Member>(AssertSqlSafe(sql)).bind(tenant.to_string()).bind(rollout.to_string());
+        let rows = some.into_iter().fold(query, |query, id| query.bind(id)).fetch_all(pool).await?;
+        members.extend(rows.into_iter().map(|member| (member.device, member)));
+    }
+    Ok(members)
 }
 
 /// The devices of a rollout, by id after `after`; of one wave and in one outcome where given.
@@ -384,33 +385,32 @@ pub(super) async fn put_outcome(
     Ok(())
 }
 
-/// The rollouts that the device is in, the newest of them; `None` where it is not told yet.
+/// The places of `devices` in a rollout; `None` where one is not told yet.
 pub(super) async fn admissions(
     pool: &AnyPool,
     tenant: TenantId,
-    device: DeviceId,
-) -> Result<BTreeMap<DeploymentId, Option<Admission>>, StoreError> {
-    let rows = sqlx::query::<Any>(
-        "SELECT rollout_id, outcome, trial, before FROM rollout_devices WHERE tenant_id = $1 AND device_id = $2 \
-         ORDER BY rollout_id DESC LIMIT $3",
-    )
-    .bind(tenant.to_string())
-    .bind(device.to_string())
-    .bind(MAX_ADMISSIONS)
-    .fetch_all(pool)
-    .await?;
-    let read = |row: &AnyRow| {
-        let before = row.try_get::<Option<String>, _>("before")?.map(|text| serde_json::from_str(&text)).transpose();
-        let admission = Admission {
-            trial: row.try_get::<i64, _>("trial")? != 0,
-            before: before.map_err(|error| undecodable("before", error))?,
-        };
-        Ok((
-            parsed(row, "rollout_id")?,
-            Some(admission).filter(|_| outcome(row).is_ok_and(|outcome| outcome != Outcome::Waiting)),
-        ))
-    };
-    Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
+    rollout: DeploymentId,
+    devices: &[DeviceId],
+) -> Result<BTreeMap<DeviceId, Option<Admission>>, StoreError> {
+    let mut all = BTreeMap::new();
+    for some in Among::of(devices) {
+        let sql = format!(
+            "SELECT device_id, outcome, trial, before FROM rollout_devices WHERE tenant_id = $1 AND rollout_id = $2 \
+             AND device_id IN ({})",
+            some.places(3)
+        );
+        let query = sqlx::query::<Any>(AssertSqlSafe(sql)).bind(tenant.to_string()).bind(rollout.to_string());
+        for row in &some.into_iter().fold(query, |query, id| query.bind(id)).fetch_all(pool).await? {
+            let before = row.try_get::<Option<String>, _>("before")?.map(|text| serde_json::from_str(&text)).transpose();
+            let admission = Admission {
+                trial: row.try_get::<i64, _>("trial")? != 0,
+                before: before.map_err(|error| undecodable("before", error))?,
+            };
+            let told = outcome(row)? != Outcome::Waiting;
+            all.insert(parsed(row, "device_id")?, Some(admission).filter(|_| told));
+        }
+    }
+    Ok(all)
 }
 
 /// The devices that a rollout has told something.

@@ -2,7 +2,7 @@
 //! says so.
 
 use super::machine::Standing;
-use crate::platform::db::StoreError;
+use crate::platform::db::{Among, StoreError};
 use aidos_protocol::{
     DeploymentId, DeviceId, ModelName, TenantId, api::deployments::Progress, artifact::Digest, selector::Selector, time::Micros,
     twin::DesiredModel,
@@ -360,13 +360,21 @@ pub(super) async fn delete_assignment(
     Ok(())
 }
 
-/// What one device was told; at most one row per model.
-pub(super) async fn assignments(pool: &AnyPool, tenant: TenantId, device: DeviceId) -> Result<Vec<Assignment>, StoreError> {
-    Ok(sqlx::query_as::<Any, Assignment>(AssertSqlSafe(format!("{ASSIGNMENT} AND device_id = $2")))
-        .bind(tenant.to_string())
-        .bind(device.to_string())
-        .fetch_all(pool)
-        .await?)
+/// What `devices` were told: at most one row per model and device, and none for a device that was told nothing.
+pub(super) async fn assignments(
+    pool: &AnyPool,
+    tenant: TenantId,
+    devices: &[DeviceId],
+) -> Result<BTreeMap<DeviceId, Vec<Assignment>>, StoreError> {
+    let mut all: BTreeMap<DeviceId, Vec<Assignment>> = BTreeMap::new();
+    for some in Among::of(devices) {
+        let sql = format!("{ASSIGNMENT} AND device_id IN ({})", some.places(2));
+        let query = sqlx::query_as::<Any, Assignment>(AssertSqlSafe(sql)).bind(tenant.to_string());
+        for row in some.into_iter().fold(query, |query, id| query.bind(id)).fetch_all(pool).await? {
+            all.entry(row.device).or_default().push(row);
+        }
+    }
+    Ok(all)
 }
 
 /// The devices of a deployment, by id after `after`.

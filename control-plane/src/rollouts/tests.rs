@@ -1,6 +1,6 @@
 //! Deployments on both stores, on a fleet of twins in memory.
 
-use super::ports::{Change, DeviceFacts, DevicePage, Fleet, FleetError, Wanted};
+use super::ports::{Account, Change, DeviceFacts, DevicePage, Fleet, FleetError, Wanted};
 use super::{DeploymentError, Deployments, Reconciler};
 use crate::platform::db::Db;
 use crate::platform::http::Events;
@@ -86,6 +86,10 @@ impl Memory {
         });
         let _ = self.changes.send(Change::Report(tenant, device));
     }
+    fn of<T>(&self, tenant: TenantId, devices: &[DeviceId], what: impl Fn(&Twin) -> T) -> BTreeMap<DeviceId, T> {
+        let twins = self.twins.lock().unwrap();
+        devices.iter().filter_map(|id| Some((*id, what(twins.get(&(tenant, *id))?)))).collect()
+    }
     pub(super) fn versions(&self, tenant: TenantId, device: DeviceId) -> Vec<(String, u64)> {
         let twins = self.twins.lock().unwrap();
         twins[&(tenant, device)].wanted.models.iter().map(|(name, model)| (name.to_string(), model.version)).collect()
@@ -117,8 +121,8 @@ impl Fleet for Handle {
         let next = devices.last().filter(|_| devices.len() == limit as usize).map(|device| device.id);
         Ok(DevicePage { devices, next })
     }
-    async fn wanted(&self, tenant: TenantId, device: DeviceId) -> Result<Wanted, FleetError> {
-        Ok(self.0.twins.lock().unwrap()[&(tenant, device)].wanted.clone())
+    async fn wanted(&self, tenant: TenantId, devices: &[DeviceId]) -> Result<BTreeMap<DeviceId, Wanted>, FleetError> {
+        Ok(self.0.of(tenant, devices, |twin| twin.wanted.clone()))
     }
     async fn edit(&self, tenant: TenantId, device: DeviceId, edits: &[Edit]) -> Result<(), FleetError> {
         let mut refused = None;
@@ -140,18 +144,12 @@ impl Fleet for Handle {
             }
         }
     }
-    async fn reported(&self, tenant: TenantId, device: DeviceId) -> Result<BTreeMap<ModelName, ModelStatus>, FleetError> {
-        Ok(self.0.twins.lock().unwrap()[&(tenant, device)].reported.clone())
-    }
-    async fn account(
-        &self,
-        tenant: TenantId,
-        device: DeviceId,
-        model: &ModelName,
-    ) -> Result<(Option<HealthReport>, Option<Transfer>), FleetError> {
-        let twins = self.0.twins.lock().unwrap();
-        let twin = &twins[&(tenant, device)];
-        Ok((twin.health.get(model).cloned(), twin.transfers.get(model).cloned()))
+    async fn accounts(&self, tenant: TenantId, devices: &[DeviceId]) -> Result<BTreeMap<DeviceId, Account>, FleetError> {
+        Ok(self.0.of(tenant, devices, |twin| Account {
+            models: twin.reported.clone(),
+            health: twin.health.clone(),
+            transfers: twin.transfers.clone(),
+        }))
     }
     async fn unfit(&self, tenant: TenantId, device: DeviceId, constraints: &Constraints) -> Result<Option<String>, FleetError> {
         let twins = self.0.twins.lock().unwrap();

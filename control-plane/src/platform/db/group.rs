@@ -62,7 +62,7 @@ impl Writers {
 
     async fn open(self, mut turn: OwnedMutexGuard<Turn>) -> Result<Write, StoreError> {
         if let Some(group) = &mut turn.open
-            && let Err(error) = group.undo().await
+            && let Err(error) = group.next().await
         {
             // The database gave the whole transaction up by itself, as it does when its disk is full.
             turn.end(Err(error));
@@ -70,14 +70,15 @@ impl Writers {
         if turn.open.is_none() {
             let mut conn = self.pool.acquire().await?;
             // IMMEDIATE takes the write lock now: a transaction that upgrades later can fail although it waited.
-            conn.execute("BEGIN IMMEDIATE").await?;
+            if let Err(error) = conn.execute("BEGIN IMMEDIATE; SAVEPOINT turn").await {
+                conn.close_on_drop();
+                return Err(error.into());
+            }
             turn.open = Some(Group { conn, undo: false, ended: watch::Sender::new(None) });
             let queue = Arc::clone(&self.turn);
             tokio::spawn(async move { queue.lock().await.commit().await });
         }
-        let mut write = Write { turn, kept: false };
-        write.group().conn.execute("SAVEPOINT turn").await?;
-        Ok(write)
+        Ok(Write { turn, kept: false })
     }
 
     /// Ends what is open.
@@ -89,10 +90,8 @@ impl Writers {
 impl Turn {
     async fn commit(&mut self) {
         let Some(group) = &mut self.open else { return };
-        let done = match group.undo().await {
-            Ok(()) => group.conn.execute("COMMIT").await.map(drop),
-            Err(error) => Err(error),
-        };
+        let sql = if group.undo { "ROLLBACK TO turn; COMMIT" } else { "COMMIT" };
+        let done = group.conn.execute(sql).await.map(drop);
         self.end(done);
     }
 
@@ -107,11 +106,12 @@ impl Turn {
 }
 
 impl Group {
-    async fn undo(&mut self) -> Result<(), sqlx::Error> {
-        if self.undo {
-            self.conn.execute("ROLLBACK TO turn; RELEASE turn").await?;
-            self.undo = false;
-        }
+    /// Keeps or undoes what the last writer did, and begins the next one's part.
+    async fn next(&mut self) -> Result<(), sqlx::Error> {
+        // One trip to the database for the end of one turn and the beginning of the next.
+        let sql = if self.undo { "ROLLBACK TO turn" } else { "RELEASE turn; SAVEPOINT turn" };
+        self.conn.execute(sql).await?;
+        self.undo = false;
         Ok(())
     }
 }
@@ -122,19 +122,15 @@ impl Write {
     }
 
     /// Ends the turn and waits until it is durable. A caller that goes away meanwhile does not learn how it ended.
-    pub(super) async fn commit(self) -> Result<(), StoreError> {
-        let mut ended = whole(self.keep()).await?;
+    pub(super) async fn commit(mut self) -> Result<(), StoreError> {
+        self.kept = true;
+        let mut ended = self.group().ended.subscribe();
+        drop(self);
         let outcome = ended.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
         match outcome {
             Some(done) => done.map_err(StoreError::Unavailable),
             None => Err(StoreError::stopping()),
         }
-    }
-
-    async fn keep(mut self) -> Result<watch::Receiver<Outcome>, StoreError> {
-        self.group().conn.execute("RELEASE turn").await?;
-        self.kept = true;
-        Ok(self.group().ended.subscribe())
     }
 }
 

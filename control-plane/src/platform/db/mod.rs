@@ -11,8 +11,10 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+mod among;
 mod error;
 mod group;
+pub(crate) use among::Among;
 pub(crate) use error::StoreError;
 use group::{Write, Writers};
 
