@@ -2,7 +2,7 @@
 //!
 //! The page's prose is people's; only what stands between a benchmark's two markers is replaced.
 
-use crate::setup::{eprintln_step, root, run};
+use crate::setup::{cargo, eprintln_step, root, run};
 use anyhow::{Context, Result, bail};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -40,12 +40,6 @@ pub(crate) fn bench(only: Option<&str>) -> Result<()> {
         }
     }
     if failed.is_empty() { Ok(()) } else { bail!("a limit was passed, or it did not run through: {}", failed.join(", ")) }
-}
-
-fn cargo() -> Command {
-    let mut command = Command::new(env!("CARGO"));
-    command.current_dir(root());
-    command
 }
 
 fn write(page: &Path, name: &str, output: &str) -> Result<()> {

@@ -1,7 +1,7 @@
 //! The gates a change passes, cheapest first; the tests come last, so that their summary closes the output.
 
 use crate::services::Services;
-use crate::setup::{Tools, eprintln_step, root, run};
+use crate::setup::{Tools, cargo, eprintln_step, root, run};
 use anyhow::Result;
 use std::process::Command;
 
@@ -37,10 +37,4 @@ pub(crate) fn openapi() -> Result<()> {
     run(cargo()
         .args(["test", "--package", "aidos-control-plane", "--lib", "the_committed_openapi_document"])
         .env("AIDOS_UPDATE_OPENAPI", "1"))
-}
-
-fn cargo() -> Command {
-    let mut command = Command::new(env!("CARGO"));
-    command.current_dir(root());
-    command
 }

@@ -100,6 +100,20 @@ fn python(cache: &Path) -> Result<PathBuf> {
     Ok(python)
 }
 
+/// Cargo in the checkout, without what `cargo run` tells this program of its own package: build scripts that look at that would
+/// build everything above them anew each time a person's cargo and this one take turns.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(env!("CARGO"));
+    command.current_dir(root());
+    let own = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_PACKAGE"];
+    for (name, _) in std::env::vars_os() {
+        if own.iter().any(|own| name.to_string_lossy().starts_with(own)) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 fn cargo_deny(cache: &Path) -> Result<PathBuf> {
     let tools = cache.join("tools");
     let binary = tools.join("bin/cargo-deny");

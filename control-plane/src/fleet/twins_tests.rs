@@ -121,6 +121,8 @@ both_stores!(
     an_epoch_ends_when_the_device_has_all_of_it_and_an_edit_of_the_old_one_is_replayed,
     an_absent_device_does_not_let_its_document_grow_for_ever,
     status_is_mirrored_and_late_deltas_change_nothing,
+    what_is_remembered_of_a_status_never_hides_what_another_plane_took,
+    what_a_deployment_edits_is_told_as_such,
     another_tenant_sees_nothing,
 );
 
@@ -292,6 +294,46 @@ async fn status_is_mirrored_and_late_deltas_change_nothing(db: Db) {
     apply(restarted.full()).await.unwrap();
     assert!(bench.twins.status(bench.tenant, bench.device).await.unwrap().values.is_empty());
     assert!(apply(StatusDelta::default()).await.is_err());
+}
+
+async fn what_is_remembered_of_a_status_never_hides_what_another_plane_took(db: Db) {
+    let bench = Bench::new(db).await;
+    let other = Twins::new(bench.db.clone(), clock(), Activity::new(bench.db.clone(), clock()));
+    let (tenant, device, both) = (bench.tenant, bench.device, [&bench.twins, &other]);
+    let mut status = Status::new(1);
+    for turn in 0..6u64 {
+        let twins = both[turn as usize % 2];
+        status.set("models/digits", &turn).unwrap();
+        if turn == 3 {
+            status.remove("link");
+        } else {
+            status.set("link", &turn).unwrap();
+        }
+        // The device was acknowledged by the other plane.
+        let acked = twins.status_position(tenant, device).await.unwrap();
+        let delta = status.delta_since(Some(acked)).unwrap();
+        let ack = twins.apply_status(tenant, device, &delta).await.unwrap().unwrap();
+        assert_eq!(((ack.boot_id, ack.seq), ack.resync), (status.position(), false));
+        for twins in both {
+            let seen = &twins.statuses(tenant, &[device, DeviceId::new(77)]).await.unwrap();
+            let expected: Vec<_> =
+                status.iter().map(|(at, value)| (at.to_owned(), serde_json::from_slice(value).unwrap())).collect();
+            assert_eq!((seen.len(), &seen[&device]), (1, &expected.into_iter().collect()), "turn {turn}");
+        }
+    }
+    // A delta that follows what only this plane still remembers is old.
+    let old = StatusDelta { boot_id: 1, base_seq: 2, seq: 3, ..StatusDelta::default() };
+    assert_eq!(bench.twins.apply_status(tenant, device, &old).await.unwrap().unwrap().seq, status.position().1);
+}
+
+async fn what_a_deployment_edits_is_told_as_such(db: Db) {
+    let bench = Bench::new(db).await;
+    let mut changes = bench.twins.changes();
+    bench.twins.edit(&Caller::system(bench.tenant), bench.device, &[label("a", "b")], None).await.unwrap();
+    bench.edit(&[label("a", "c")]).await;
+    assert_eq!([changes.recv().await.unwrap().2, changes.recv().await.unwrap().2], [What::Told, What::Intent]);
+    let intents = bench.twins.intents(bench.tenant, &[bench.device, DeviceId::new(77)]).await.unwrap();
+    assert_eq!((intents.len(), intents[&bench.device].labels["a"].as_str()), (1, "c"));
 }
 
 async fn another_tenant_sees_nothing(db: Db) {

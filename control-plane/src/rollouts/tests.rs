@@ -31,6 +31,7 @@ both_stores!(
     the_same_again_is_one_deployment_and_another_version_takes_its_place,
     stopping_leaves_or_removes_and_then_frees_the_model,
     a_device_that_refuses_fails_alone,
+    a_device_whose_row_cannot_be_read_holds_up_nobody,
     a_dry_run_says_whom_it_would_reach_and_changes_nothing,
     a_large_deployment_is_counted_page_by_page,
     tenants_see_only_their_own_deployments,
@@ -328,6 +329,26 @@ async fn a_device_that_refuses_fails_alone(db: Db) {
     world.reconcile().await;
     assert_eq!(world.versions(full), [1]);
     assert_eq!(world.deployments.counts(world.alice.tenant, deployment.id).await.unwrap().pending, 2);
+}
+
+async fn a_device_whose_row_cannot_be_read_holds_up_nobody(db: Db) {
+    let world = World::on(db.clone()).await;
+    let tenant = world.alice.tenant;
+    let devices: Vec<_> = (0..5).map(|n| world.device(&format!("d{n}"), &[])).collect();
+    let deployment = world.deploy("digits@1", "*").await;
+    world.reconcile().await;
+    let mut tx = db.begin().await.unwrap();
+    sqlx::query("UPDATE deployment_devices SET told_us = -1, active_version = -1 WHERE tenant_id = $1 AND device_id = $2")
+        .bind(tenant.to_string())
+        .bind(devices[2].to_string())
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    devices.iter().for_each(|device| world.fleet.obey(tenant, *device));
+    let reconciler = Reconciler::new(world.deployments.clone());
+    reconciler.judge_all(tenant, devices).await.unwrap();
+    assert_eq!(world.deployments.counts(tenant, deployment.id).await.unwrap().ready, 4);
 }
 
 async fn a_dry_run_says_whom_it_would_reach_and_changes_nothing(db: Db) {
