@@ -23,6 +23,8 @@ pub(crate) fn bench(only: Option<&str>) -> Result<()> {
     // The agent as it goes to devices.
     run(cargo().args(["build", "--profile", "dist", "--package", "aidos-agent", "--bin", "aidos-agent"]))?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    // Before the page is written: what was built.
+    let commit = commit()?;
     let mut failed = Vec::new();
     for name in chosen {
         eprintln_step(&format!("benchmark {name}"));
@@ -34,7 +36,7 @@ pub(crate) fn bench(only: Option<&str>) -> Result<()> {
             .with_context(|| format!("benchmark {name} could not be started"))?;
         let text = String::from_utf8_lossy(&output.stdout);
         eprintln_step(&text);
-        write(&root().join("docs/benchmarks.md"), name, &text)?;
+        write(&root().join("docs/benchmarks.md"), name, &commit, &text)?;
         if !output.status.success() {
             failed.push(name);
         }
@@ -42,18 +44,18 @@ pub(crate) fn bench(only: Option<&str>) -> Result<()> {
     if failed.is_empty() { Ok(()) } else { bail!("a limit was passed, or it did not run through: {}", failed.join(", ")) }
 }
 
-fn write(page: &Path, name: &str, output: &str) -> Result<()> {
+fn write(page: &Path, name: &str, commit: &str, output: &str) -> Result<()> {
     let (begin, end) = (format!("<!-- figures of {name} -->\n"), format!("<!-- end of {name} -->"));
     let text = std::fs::read_to_string(page)?;
     let parts = text.split_once(&begin).and_then(|(head, rest)| Some((head, rest.split_once(&end)?.1)));
     let (head, tail) = parts.with_context(|| format!("{} lacks the markers of {name}", page.display()))?;
-    std::fs::write(page, format!("{head}{begin}{}{end}{tail}", section(name, output)?))?;
+    std::fs::write(page, format!("{head}{begin}{}{end}{tail}", section(name, commit, output)?))?;
     Ok(())
 }
 
 /// The command, the machine, the commit, and a table of the lines `name value unit limit`; other lines are for the terminal.
-fn section(name: &str, output: &str) -> Result<String> {
-    let mut text = format!("`cargo xtask bench {name}`, commit {}, {}, {}\n\n", commit()?, machine()?, today()?);
+fn section(name: &str, commit: &str, output: &str) -> Result<String> {
+    let mut text = format!("`cargo xtask bench {name}`, commit {commit}, {}, {}\n\n", machine()?, today()?);
     text.push_str("| figure | measured | limit |\n|---|---|---|\n");
     for line in output.lines() {
         let [figure, value, unit, limit] = line.split_whitespace().collect::<Vec<_>>()[..] else { continue };
