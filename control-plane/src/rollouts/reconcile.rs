@@ -68,10 +68,7 @@ impl Reconciler {
     /// Takes note of changes as they come, however long the work on earlier ones takes.
     async fn listen(&self, mut changes: BoxStream<'static, Change>) {
         while let Some(change) = changes.next().await {
-            match change {
-                Change::Missed => self.missed.notify_one(),
-                change => self.seen.add(change),
-            }
+            self.seen.add(change);
         }
     }
 
@@ -82,7 +79,7 @@ impl Reconciler {
                 match change {
                     Change::Intent(tenant, device) => intents.entry(tenant).or_default().push(device),
                     Change::Report(tenant, device) => reports.entry(tenant).or_default().push(device),
-                    Change::Missed => {}
+                    Change::Missed => self.missed.notify_one(),
                 }
             }
             for (tenant, devices) in intents {
