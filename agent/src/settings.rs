@@ -43,9 +43,10 @@ impl Held {
 pub fn adopt(held: &Held, desired: Option<&Value>) -> (Held, SettingsStatus) {
     let version = |held: &Held| held.document.as_ref().map(|document| document.version);
     let Some(value) = desired else { return (Held::default(), SettingsStatus::default()) };
-    let rejected = |desired_version, error: String| {
+    let rejected = |of: Option<&SettingsDocument>, error: String| {
         let status = SettingsStatus {
-            desired_version,
+            desired_version: of.map(|document| document.version),
+            deployment: of.and_then(|document| document.deployment),
             version: version(held),
             state: SettingsState::Rejected,
             error,
@@ -57,19 +58,19 @@ pub fn adopt(held: &Held, desired: Option<&Value>) -> (Held, SettingsStatus) {
         Ok(document) => document,
         Err(error) => return rejected(None, format!("agent.config cannot be read: {error}")),
     };
-    let desired_version = Some(document.version);
     let (settings, ignored) = match Settings::lenient(&document.settings) {
         Ok(taken) => taken,
-        Err(error) => return rejected(desired_version, error.to_string()),
+        Err(error) => return rejected(Some(&document), error.to_string()),
     };
     if let Some(level) = &settings.log.level
         && let Err(error) = tracing_subscriber::EnvFilter::try_new(level)
     {
-        return rejected(desired_version, format!("log.level: `{level}`: {error}"));
+        return rejected(Some(&document), format!("log.level: `{level}`: {error}"));
     }
     let status = SettingsStatus {
-        desired_version,
-        version: desired_version,
+        desired_version: Some(document.version),
+        version: Some(document.version),
+        deployment: document.deployment,
         state: SettingsState::Applied,
         ignored,
         ..Default::default()

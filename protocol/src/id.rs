@@ -116,7 +116,7 @@ id!(
     EventId, "evt", "event"
 );
 
-/// The name of a model within its tenant: 1–64 of `a-z 0-9 . _ -`, beginning with a letter or digit.
+/// The name of a model within its tenant: 1–64 of `a-z 0-9 . _ -`, beginning with a letter or digit and not with `agent.`.
 /// It is part of URLs and of file names on devices, hence the narrow alphabet.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
@@ -124,7 +124,7 @@ pub struct ModelName(String);
 
 /// A text that cannot name a model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a model name: use 1 to 64 of a-z 0-9 . _ - and begin with a letter or digit")]
+#[error("`{0}` is not a model name: use 1 to 64 of a-z 0-9 . _ -, begin with a letter or digit, and not with `agent.`")]
 pub struct NameError(String);
 
 impl ModelName {
@@ -140,7 +140,8 @@ impl FromStr for ModelName {
         let ok = (1..=64).contains(&text.len())
             && text.bytes().all(inner)
             && text.as_bytes()[0].is_ascii_alphanumeric()
-            && !text.contains("..");
+            && !text.contains("..")
+            && !crate::subject::is_the_agents(text);
         if ok { Ok(Self(text.to_owned())) } else { Err(NameError(text.chars().take(80).collect())) }
     }
 }

@@ -19,6 +19,7 @@ pub mod oip;
 pub mod rollout;
 pub mod selector;
 pub mod settings;
+mod subject;
 pub mod syntax;
 pub mod time;
 pub mod trust;
@@ -27,3 +28,4 @@ pub mod twin;
 pub use id::{
     ApiKeyId, ArtifactUploadId, CommandId, DeploymentId, DeviceId, EventId, IdError, ModelName, NameError, TenantId, TokenId,
 };
+pub use subject::Subject;

@@ -4,6 +4,8 @@
 //! plane may know more than it does, and says so in its status. What stands here is laid over the device's own file; what is
 //! absent leaves the file's value.
 
+use crate::DeploymentId;
+use crate::artifact::Digest;
 use crate::twin::edit::MAX_CONFIG_BYTES;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -29,9 +31,19 @@ pub const MAX_LOG_LEVEL_BYTES: usize = 256;
 pub struct SettingsDocument {
     /// Which version of the tenant's settings this is.
     pub version: u64,
+    /// What asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<DeploymentId>,
     /// The settings, as JSON: an older agent takes what it knows of them.
     #[schema(value_type = Settings)]
     pub settings: Value,
+}
+
+impl SettingsDocument {
+    /// Names what it says: the same for the same settings, whoever asked for them.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&serde_json::to_vec(&self.settings).expect("JSON has only text keys"))
+    }
 }
 
 /// What can be set from afar.

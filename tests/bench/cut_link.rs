@@ -166,7 +166,7 @@ async fn main() -> ExitCode {
     let id = fleet.device("edge", "online").await["id"].as_str().unwrap().to_owned();
     let before = line.taken.load(Ordering::Relaxed);
     let begun = Instant::now();
-    fleet.api.post("deployments", &json!({ "model": "large@1", "selector": "site=far" })).await;
+    fleet.api.post("deployments", &json!({ "subject": "large@1", "selector": "site=far" })).await;
     let cutter = {
         let cuts = line.cuts.clone();
         tokio::spawn(async move {

@@ -144,14 +144,14 @@ async fn run(devices: usize) -> Run {
     progress(&format!("  connected after {connect:.1?}"));
 
     let start = Instant::now();
-    let deployment = fleet.api.post("deployments", &json!({ "model": "digits@1", "selector": "site=bench" })).await;
+    let deployment = fleet.api.post("deployments", &json!({ "subject": "digits@1", "selector": "site=bench" })).await;
     settled(&fleet, &deployment, devices).await;
     let first = start.elapsed();
     progress(&format!("  the first version after {first:.1?}"));
 
     let start = Instant::now();
     let wish = json!({
-        "model": "digits@2", "selector": "site=bench",
+        "subject": "digits@2", "selector": "site=bench",
         "plan": { "waves": WAVES, "soak_s": SOAK.as_secs(), "gates": ["memory<64GiB"], "auto_revert": true },
     });
     let rollout = fleet.api.post("rollouts", &wish).await;

@@ -104,7 +104,7 @@ async fn deploy(sharing: bool) -> (f64, f64, f64, f64) {
     .await;
 
     let start = Instant::now();
-    let deployment = fleet.api.post("deployments", &json!({ "model": "large@1", "selector": "site=bench" })).await;
+    let deployment = fleet.api.post("deployments", &json!({ "subject": "large@1", "selector": "site=bench" })).await;
     let path = format!("deployments/{}", deployment["id"].as_str().unwrap());
     eventually("every agent is ready", async || (fleet.api.get(&path).await["counts"]["ready"] == AGENTS).then_some(())).await;
     let seconds = start.elapsed().as_secs_f64();

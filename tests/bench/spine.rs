@@ -88,7 +88,7 @@ async fn converge() -> f64 {
     fleet.push("digits", &sample().join("digits.onnx")).await;
     let wish = json!({ "uses": AGENTS, "labels": { "site": "bench" } });
     let token = fleet.api.post("tokens", &wish).await["token"].as_str().unwrap().to_owned();
-    let deployment = fleet.api.post("deployments", &json!({ "model": "digits@1", "selector": "site=bench" })).await;
+    let deployment = fleet.api.post("deployments", &json!({ "subject": "digits@1", "selector": "site=bench" })).await;
     let path = format!("deployments/{}", deployment["id"].as_str().unwrap());
     let folder = tempfile::tempdir().unwrap();
     let stop = CancellationToken::new();

@@ -129,7 +129,7 @@ async fn a_store_that_is_full(fleet: &Fleet, dir: &Path) {
 }
 
 async fn deploy(fleet: &Fleet, version: u64) {
-    fleet.api.post("deployments", &json!({ "model": format!("digits@{version}"), "selector": "site=lab" })).await;
+    fleet.api.post("deployments", &json!({ "subject": format!("digits@{version}"), "selector": "site=lab" })).await;
 }
 
 /// Sends a request that must be answered with a problem and a time to come again.

@@ -21,7 +21,6 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("fleet", &["platform", "tenants"]),
     ("registry", &["platform", "tenants"]),
     ("rollouts", &["platform", "tenants", "fleet", "registry"]),
-    ("agents", &["platform", "tenants", "fleet", "registry"]),
 ];
 
 /// A library, and the only folders or files of the control plane that may name it.

@@ -143,7 +143,7 @@ async fn patch(api: &Api, path: &str, key: &str) -> bool {
 
 /// The deployment's id, where its making was acknowledged.
 async fn deploy(api: &Api, version: u64) -> Option<String> {
-    let wish = json!({ "model": format!("digits@{version}"), "selector": "site=lab" });
+    let wish = json!({ "subject": format!("digits@{version}"), "selector": "site=lab" });
     let response = api.request(Method::POST, "deployments").json(&wish).send().await.ok().filter(|r| r.status().is_success())?;
     let made: Value = response.json().await.ok()?;
     made["id"].as_str().map(str::to_owned)

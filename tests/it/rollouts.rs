@@ -127,12 +127,12 @@ async fn people_approve_pause_abort_and_undo() {
     let undo = aidos(&fleet, &["rollout", "undo", &id, "--reason", "too slow", "-o", "json"]);
     assert!(undo.status.success(), "{}", said(&undo));
     let undo: Value = serde_json::from_slice(&undo.stdout).unwrap();
-    assert_eq!((&undo["version"], &undo["undoes"]), (&json!(1), &json!(id)));
+    assert_eq!((&undo["version"], &undo["undoes"]), (&json!("1"), &json!(id)));
     let undo = undo["id"].as_str().unwrap();
     until(&fleet, undo, "the undo is finished", |rollout| rollout["phase"] == "finished").await;
     all_run(&fleet, 1).await;
     let redo = aidos(&fleet, &["rollout", "undo", undo, "-o", "json"]);
-    assert_eq!(serde_json::from_slice::<Value>(&redo.stdout).unwrap()["version"], 2, "{}", said(&redo));
+    assert_eq!(serde_json::from_slice::<Value>(&redo.stdout).unwrap()["version"], "2", "{}", said(&redo));
     all_run(&fleet, 2).await;
 }
 

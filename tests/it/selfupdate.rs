@@ -87,3 +87,41 @@ async fn settings_reach_a_running_agent_and_are_taken_back() {
     device.launcher.kill();
     eventually("the agent ends with its launcher", async || (!device.dir.join("run.json").exists()).then_some(())).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn releases_and_settings_go_in_waves_and_a_bad_release_reaches_one_device() {
+    let fleet = Fleet::start().await;
+    let mut devices = [fleet.launched("edge-0", &SHORT).await, fleet.launched("edge-1", &SHORT).await];
+    fleet.push_release(&fleet.other_agent("second build"), "0.1.0+second", &[]);
+    fleet.push_release(&fleet.bad_agent("crash", "9.0.1"), "9.0.1", &[]);
+    let waves = |what: &str, more: &[&str]| {
+        let how = ["rollout", "create", what, "--to", "all", "--waves", "1,100%", "--wait", "-o", "json"];
+        let out = fleet.cli(&[&how, more].concat());
+        let rollout: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap_or_else(|_| panic!("{out:?}"));
+        (out.status.code(), rollout)
+    };
+
+    let (code, good) = waves("agent.release@0.1.0+second", &["--gate", "memory<4GiB"]);
+    assert_eq!((code, &good["phase"], &good["subject"]), (Some(0), &"finished".into(), &"agent.release".into()), "{good}");
+    let gate = &good["gates"][0];
+    assert!(gate["verdict"] == "holds" && gate["candidate"].as_f64() > Some(1e6), "each says what it takes: {good}");
+    for device in &mut devices {
+        device.release(&fleet, "0.1.0+second", "ready").await;
+    }
+
+    let (code, bad) = waves("agent.release@9.0.1", &["--auto-revert"]);
+    assert_eq!((code, &bad["phase"], &bad["reverted"]), (Some(3), &"aborted".into(), &true.into()), "{bad}");
+    assert_eq!((&bad["waves"][0]["failed"], &bad["waves"][1]["waiting"]), (&1.into(), &1.into()), "{bad}");
+    for device in &mut devices {
+        // What is wanted again is what runs.
+        device.release(&fleet, "0.1.0+second", "ready").await;
+    }
+    let exposed = devices.iter().filter(|device| device.launcher.log().contains("starting agent 9.0.1")).count();
+    assert_eq!(exposed, 1);
+
+    let settings = serde_json::json!({ "settings": { "telemetry": { "interval_s": 2 } } });
+    fleet.api.post("agent-settings", &settings).await;
+    let (code, slow) = waves("agent.config@1", &["--soak", "1s"]);
+    assert_eq!((code, &slow["phase"]), (Some(0), &"finished".into()), "{slow}");
+    assert!(slow["waves"].as_array().unwrap().iter().all(|wave| wave["succeeded"] == 1), "each vouches for it: {slow}");
+}

@@ -50,7 +50,7 @@ async fn swarm(devices: usize, mix: Mix, releases: Releases) -> (Fleet, Swarm) {
 
 /// Deploys, and waits until so many devices have come to where they are expected.
 async fn deploy(fleet: &Fleet, model: &str, selector: &str, end: &str, devices: usize) -> Value {
-    let deployment = fleet.api.post("deployments", &json!({ "model": model, "selector": selector })).await;
+    let deployment = fleet.api.post("deployments", &json!({ "subject": model, "selector": selector })).await;
     let path = format!("deployments/{}", deployment["id"].as_str().unwrap());
     let what = format!("{devices} devices are {end}");
     eventually(&what, async || {

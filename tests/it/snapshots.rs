@@ -151,7 +151,7 @@ async fn refusals_of_the_api_are_problem_details() {
         ("422 a selector", fleet.api.request(get.clone(), "devices?selector=site%3Dlab%2C%2Cx")),
         (
             "422 a selector in a body",
-            fleet.api.request(post.clone(), "deployments").json(&json!({ "model": "digits@1", "selector": "site=lab,,x" })),
+            fleet.api.request(post.clone(), "deployments").json(&json!({ "subject": "digits@1", "selector": "site=lab,,x" })),
         ),
         ("422 a cursor", fleet.api.request(get, "devices?cursor=nonsense")),
     ];

@@ -37,7 +37,7 @@ async fn device(config: &str) -> (Fleet, Agent, String) {
 async fn want(fleet: &Fleet, version: u64, more: &Value) {
     // A label that nobody has yet, so that nothing is told before the policy is there.
     let label = format!("wave-{}", fleet.api.get("deployments?limit=100").await["items"].as_array().unwrap().len());
-    let wish = json!({ "model": format!("made@{version}"), "selector": format!("{label}=yes") });
+    let wish = json!({ "subject": format!("made@{version}"), "selector": format!("{label}=yes") });
     let deployment = fleet.api.post("deployments", &wish).await;
     let database = rusqlite::Connection::open(fleet.control_plane_dir().join("control-plane.db")).unwrap();
     database.busy_timeout(Duration::from_secs(10)).unwrap();

@@ -11,8 +11,10 @@ use crate::observe::Logging;
 use crate::selfupdate;
 use crate::settings::{self, Held};
 use crate::state::{Ledger, LedgerError};
-use crate::twin::Replica;
-use aidos_protocol::twin::{AGENT_CONFIG, AGENT_RELEASE, IntentView, SettingsStatus, path};
+use crate::twin::{Replica, Voucher};
+use aidos_protocol::Subject;
+use aidos_protocol::settings::SettingsDocument;
+use aidos_protocol::twin::{AGENT_CONFIG, AGENT_RELEASE, Health, IntentView, SettingsState, SettingsStatus, path};
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -38,18 +40,21 @@ pub(super) struct Layers {
     started: Config,
     held: Held,
     status: SettingsStatus,
+    voucher: Voucher,
+    /// The settings that were vouched for last.
+    vouched: Option<SettingsDocument>,
 }
 
 impl Layers {
     /// The settings that hold at a start. Blocks for the disk.
-    pub(super) fn open(ledger: Ledger, file: Config, view: &IntentView) -> Result<Self, LedgerError> {
+    pub(super) fn open(ledger: Ledger, file: Config, view: &IntentView, voucher: Voucher) -> Result<Self, LedgerError> {
         let before = Held::read(&ledger)?;
         let (held, status) = settings::adopt(&before, view.config.get(AGENT_CONFIG));
         if held != before {
             held.keep(&ledger)?;
         }
         let started = settings::laid_over(&file, &held.settings);
-        Ok(Self { ledger, file, started, held, status })
+        Ok(Self { ledger, file, started, held, status, voucher, vouched: None })
     }
 
     /// The configuration to start with.
@@ -75,7 +80,23 @@ impl Layers {
         self.status = status.clone();
         let wanted = settings::laid_over(&self.file, &self.held.settings);
         statuses.set(path::AGENT_CONFIG, &SettingsStatus { at_restart: settings::at_restart(&self.started, &wanted), ..status });
+        self.vouch(statuses);
         wanted
+    }
+
+    /// Vouches for the settings that hold, once for each that a deployment asked for.
+    fn vouch(&mut self, statuses: &Statuses) {
+        let applied = self.held.document.as_ref().filter(|_| self.status.state == SettingsState::Applied);
+        let Some(document) = applied.filter(|document| document.deployment.is_some()) else { return };
+        if self.vouched.as_ref() == Some(document) {
+            return;
+        }
+        let about = (document.version, document.digest());
+        let report = self.voucher.report(Subject::Settings, about, document.deployment, Health::Healthy);
+        if let Some(signed) = self.voucher.sign(&report) {
+            statuses.set(&format!("{}{}", path::HEALTH, Subject::Settings), &signed);
+            self.vouched = Some(document.clone());
+        }
     }
 }
 

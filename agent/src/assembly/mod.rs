@@ -26,18 +26,18 @@ use crate::config::Config;
 use crate::identity::{Identity, IdentityError};
 use crate::infer::{self, Models};
 use crate::link::{self, LinkHandle, Ports, Transport};
-use crate::models::{Reconciler, Setup, Voucher};
+use crate::models::{Reconciler, Setup};
 use crate::neighbours::{Neighbours, Revoked};
 use crate::observe::{self, Gpus, Logging, telemetry};
-use crate::selfupdate::{self, Deed, Launcher, SelfUpdate};
+use crate::selfupdate::{self, Deed, Launcher, SelfUpdate, Witness};
 use crate::serve::{self, ServeContext};
 use crate::state::{ChunkError, Chunks, Inbox, Ledger, LedgerError, Pins, Spool};
 use crate::trust::Guard;
-use crate::twin::{Replica, Signer, StatusMap};
+use crate::twin::{Replica, Signer, StatusMap, Voucher};
 use crate::update::{Here, Journal, Surroundings as _};
-use aidos_protocol::DeviceId;
 use aidos_protocol::time::Micros;
 use aidos_protocol::twin::path;
+use aidos_protocol::{DeviceId, Subject};
 use components::{Components, Tell};
 use follow::{Layers, follow_intent};
 use place::Place;
@@ -154,7 +154,8 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
 
     let statuses = Statuses::new(StatusMap::new(boot));
     let intent = Replica::open(ledger.clone(), identity.tenant_id(), device_id, signer(&identity), statuses.map())?;
-    let layers = Layers::open(ledger.clone(), config, &intent.view().borrow())?;
+    let voucher = voucher(&identity, boot);
+    let layers = Layers::open(ledger.clone(), config, &intent.view().borrow(), voucher.clone())?;
     let config = layers.config();
 
     let store = Chunks::open(&config.data_dir, ledger.clone(), config.storage.max_bytes)?;
@@ -178,7 +179,7 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
         Journal::open(ledger.clone())?,
         pins.clone(),
         Setup {
-            voucher: Some(voucher(&identity, boot)),
+            voucher: Some(voucher.clone()),
             neighbours: neighbours.clone(),
             guard: Arc::new(guard.clone()),
             ..Setup::default()
@@ -250,6 +251,10 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
             })
         };
         let (links, statuses, store, guard) = (links.clone(), statuses.clone(), store.clone(), guard.clone());
+        let witness = {
+            let (told, at) = (statuses.clone(), format!("{}{}", path::HEALTH, Subject::Release));
+            Witness::new(voucher, ledger.clone(), Arc::new(move |signed| told.set(&at, signed)))
+        };
         components.supervise("release", intake.clone(), move |stop| {
             let (online, told) = (links.clone(), statuses.clone());
             let deed = Deed {
@@ -261,6 +266,7 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
                 healthy_after_s: wanted.healthy_after_s.clone(),
                 minute: Arc::new(|| Some(Here.now().minute_of_week)),
                 now: links.plane_clock(),
+                witness: witness.clone(),
                 report: Arc::new(move |status| told.set(path::AGENT_RELEASE, status)),
                 switch: Arc::clone(&switch),
             };

@@ -3,14 +3,12 @@
 //! It says what the machine vouches for ([`State::verdict`]), never what is merely on its way.
 
 use super::{Inner, Runner};
-use crate::clock;
 use crate::infer::Place;
 use crate::observe;
-use crate::twin::Signer;
 use crate::update::{Slot, State};
 use aidos_protocol::twin::health::REPORT_EVERY_S;
-use aidos_protocol::twin::{Health, HealthReport, Measures, SignedHealth};
-use aidos_protocol::{DeploymentId, DeviceId, ModelName, TenantId};
+use aidos_protocol::twin::{Health, HealthReport, Measures};
+use aidos_protocol::{DeploymentId, ModelName};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
@@ -20,19 +18,6 @@ pub(super) const EVERY: Duration = Duration::from_secs(REPORT_EVERY_S as u64);
 const FRESH: Duration = Duration::from_secs(3_600);
 /// Afterwards a report is due this many times more rarely.
 const RARELY: u32 = 30;
-
-/// Who vouches.
-#[derive(Clone)]
-pub struct Voucher {
-    /// Whose device.
-    pub tenant: TenantId,
-    /// Which device.
-    pub device: DeviceId,
-    /// The agent's start.
-    pub boot_id: u64,
-    /// Signs with the device's key.
-    pub sign: Signer,
-}
 
 /// What was told last of a model.
 #[derive(Debug, Clone)]
@@ -91,27 +76,16 @@ impl Inner {
         }
         let (slot, deployment, health, reason) = verdict.clone();
         let report = HealthReport {
-            tenant: voucher.tenant,
-            device: voucher.device,
-            model: name.clone(),
-            version: slot.version,
-            digest: slot.digest,
-            deployment,
-            boot_id: voucher.boot_id,
-            health,
             reason,
             self_test: state.update.as_ref().and_then(|update| update.self_test.clone()),
             candidate: measures.0.clone(),
             baseline: measures.1.clone(),
-            at_us: clock::now(),
+            ..voucher.report(name.clone().into(), (slot.version, slot.digest), deployment, health)
         };
-        match SignedHealth::new(&report, |message| (voucher.sign)(message).map(|(_, signature)| signature)) {
-            Ok(signed) => {
-                self.report.health(name, Some(&signed));
-                let since = same.map_or(now, |told| told.since);
-                self.known().told.insert(name.clone(), Told { verdict, measures, since, at: now });
-            }
-            Err(error) => tracing::error!(model = %name, %error, "the health report could not be signed"),
+        if let Some(signed) = voucher.sign(&report) {
+            self.report.health(name, Some(&signed));
+            let since = same.map_or(now, |told| told.since);
+            self.known().told.insert(name.clone(), Told { verdict, measures, since, at: now });
         }
     }
 }

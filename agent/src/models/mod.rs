@@ -19,7 +19,6 @@ mod worker;
 #[cfg(test)]
 pub(crate) use fetch::fetch;
 pub use fetch::{FetchError, Source};
-pub use health::Voucher;
 pub use pace::Pace;
 pub use runner::Runner;
 
@@ -28,6 +27,7 @@ use crate::infer::Place;
 use crate::neighbours::Neighbours;
 use crate::state::{Chunks, LedgerError, Pins, Tally};
 use crate::trust::{PlanesWord, Vouch};
+use crate::twin::Voucher;
 use crate::update::{Effect, Event, Here, Journal, State, Surroundings, step};
 use aidos_protocol::ModelName;
 use aidos_protocol::artifact::Digest;

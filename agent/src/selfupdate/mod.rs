@@ -4,6 +4,7 @@
 //! intent config/agent.release ─▶ plan ─▶ fetch ─▶ stage ─▶ `--version` ─▶ request ─▶ end with EXIT_SWITCH
 //!                                  ▲                                                      │ launcher
 //!                                  └── status agent/release ◀── healthy? ◀── new version ─┘
+//!                                      health/agent.release, signed
 //! ```
 //! Invariants. Nothing here writes a slot: the launcher does, and only the one that is not in use. A version on trial stages
 //! nothing. An attempt that has ended is not begun again until intent says something else. Without a launcher behind it, the
@@ -14,10 +15,12 @@ mod plan;
 mod staging;
 #[cfg(test)]
 mod tests;
+mod witness;
 mod worker;
 
 pub use alive::{Health, heartbeat, ready};
 pub use plan::{Standing, Step, plan};
+pub use witness::Witness;
 pub use worker::{Deed, Desired, SelfUpdate};
 
 use aidos_launcher::{SLOTS_VARIABLE, Slots, TRIAL_VARIABLE};

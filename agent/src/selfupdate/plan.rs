@@ -2,7 +2,7 @@
 
 use aidos_launcher::{Release, State, Verdict};
 use aidos_protocol::time::Micros;
-use aidos_protocol::twin::{DesiredRelease, ReleaseState, ReleaseStatus};
+use aidos_protocol::twin::{DesiredRelease, ReleaseBinary, ReleaseState, ReleaseStatus};
 
 /// What is known.
 #[derive(Debug, Clone)]
@@ -30,8 +30,8 @@ pub enum Step {
     Wait,
     /// See whether this version, which is on trial, is healthy.
     Prove,
-    /// Bring it and hand over.
-    Update,
+    /// Bring this binary of it and hand over.
+    Update(ReleaseBinary),
 }
 
 /// The step, and the status that goes with it. `desired`: `Err` for one that cannot be read.
@@ -69,7 +69,11 @@ pub fn plan(desired: Option<&Result<DesiredRelease, String>>, standing: &Standin
         Some(Err(why)) => return told(status, Step::Rest, ReleaseState::Failed, why.clone()),
         Some(Ok(desired)) => desired,
     };
-    let digest = desired.digest.to_string();
+    let Some(binary) = desired.binary(standing.arch) else {
+        let why = format!("there is no binary of {} for {}; push one, and deploy it again", desired.version, standing.arch);
+        return told(status, Step::Rest, ReleaseState::Failed, why);
+    };
+    let digest = binary.digest.to_string();
     if running.is_some_and(|release| release.digest == digest) {
         return told(status, Step::Rest, ReleaseState::Ready, String::new());
     }
@@ -84,10 +88,6 @@ pub fn plan(desired: Option<&Result<DesiredRelease, String>>, standing: &Standin
     }
     if let Err(error) = desired.check() {
         return told(status, Step::Rest, ReleaseState::Failed, error.to_string());
-    }
-    if desired.arch != standing.arch {
-        let why = format!("it is for {}, and this device is {}", desired.arch, standing.arch);
-        return told(status, Step::Rest, ReleaseState::Failed, why);
     }
     if desired.counter < state.floor {
         let why = format!("its counter {} is below this device's security floor {}", desired.counter, state.floor);
@@ -110,5 +110,5 @@ pub fn plan(desired: Option<&Result<DesiredRelease, String>>, standing: &Standin
             }
         }
     }
-    told(status, Step::Update, ReleaseState::Downloading, String::new())
+    told(status, Step::Update(binary.clone()), ReleaseState::Downloading, String::new())
 }

@@ -5,7 +5,7 @@ use crate::state::{Chunks, free_bytes};
 use crate::trust::Unvouched;
 use aidos_launcher::{FilesError, Release, Request, Slots};
 use aidos_protocol::artifact::{Digest, Digester};
-use aidos_protocol::twin::DesiredRelease;
+use aidos_protocol::twin::{DesiredRelease, ReleaseBinary};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -60,16 +60,21 @@ impl StagingError {
     }
 }
 
-/// The binary of `desired` in the store. Downloads what is missing of it.
-pub(super) async fn fetch(source: &dyn Source, store: &Chunks, desired: &DesiredRelease) -> Result<(), StagingError> {
-    models::fetch_artifact(source, store, desired.digest, Some(desired.size)).await?;
+/// The binary in the store. Downloads what is missing of it.
+pub(super) async fn fetch(source: &dyn Source, store: &Chunks, binary: &ReleaseBinary) -> Result<(), StagingError> {
+    models::fetch_artifact(source, store, binary.digest, Some(binary.size)).await?;
     Ok(())
 }
 
 /// Stages the fetched binary of `desired`, asks it for its version, and returns what the launcher is asked for.
-pub(super) async fn stage(store: &Chunks, slots: &Slots, desired: &DesiredRelease) -> Result<Request, StagingError> {
+pub(super) async fn stage(
+    store: &Chunks,
+    slots: &Slots,
+    desired: &DesiredRelease,
+    binary: &ReleaseBinary,
+) -> Result<Request, StagingError> {
     let id = desired.attempt();
-    let (store, staging, wanted, attempt) = (store.clone(), slots.clone(), desired.clone(), id.clone());
+    let (store, staging, wanted, attempt) = (store.clone(), slots.clone(), binary.clone(), id.clone());
     let copy = tokio::task::spawn_blocking(move || copy(&store, &staging, &wanted, &attempt));
     let path = copy.await.map_err(|_| StagingError::Stopping)??;
     let printed = printed_version(&path).await.map_err(StagingError::Smoke)?;
@@ -81,33 +86,33 @@ pub(super) async fn stage(store: &Chunks, slots: &Slots, desired: &DesiredReleas
         version: desired.version.clone(),
         counter: desired.counter,
         floor: desired.floor,
-        digest: desired.digest.to_string(),
+        digest: binary.digest.to_string(),
     };
     Ok(Request { id, release })
 }
 
-fn copy(store: &Chunks, slots: &Slots, desired: &DesiredRelease, id: &str) -> Result<std::path::PathBuf, StagingError> {
+fn copy(store: &Chunks, slots: &Slots, binary: &ReleaseBinary, id: &str) -> Result<std::path::PathBuf, StagingError> {
     let free = free_bytes(slots.dir()).map_err(FetchError::from)?;
-    let needed = desired.size.saturating_add(SPARE);
+    let needed = binary.size.saturating_add(SPARE);
     if free < needed {
         return Err(StagingError::Space { needed, free });
     }
     let gone = || FetchError::Broken {
-        digest: desired.digest,
+        digest: binary.digest,
         offset: 0,
-        size: desired.size,
+        size: binary.size,
         reason: "its file was cleared away before it was used".into(),
     };
-    let path = store.path(&desired.digest).ok_or_else(gone)?;
+    let path = store.path(&binary.digest).ok_or_else(gone)?;
     let file = File::open(&path).map_err(|source| FilesError::Io { path: path.clone(), source })?;
     let mut reader = Reader { inner: file, digester: Digester::default() };
     let staged = slots.stage(id, &mut reader)?;
     let is = reader.digester.finish();
-    if is != desired.digest {
+    if is != binary.digest {
         slots.clear(None)?;
         // The store finds the rot, too, and lets go of the file.
-        store.verify(&desired.digest).map_err(FetchError::from)?;
-        return Err(StagingError::Rotten { is, wanted: desired.digest });
+        store.verify(&binary.digest).map_err(FetchError::from)?;
+        return Err(StagingError::Rotten { is, wanted: binary.digest });
     }
     Ok(staged)
 }

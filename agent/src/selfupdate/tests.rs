@@ -9,20 +9,22 @@ use aidos_protocol::artifact::Digest;
 use aidos_protocol::frame::ArtifactGrant;
 use aidos_protocol::rollout::UpdatePolicy;
 use aidos_protocol::time::Micros;
-use aidos_protocol::twin::{DesiredRelease, ReleaseState, ReleaseStatus};
+use aidos_protocol::twin::{DesiredRelease, ReleaseBinary, ReleaseState, ReleaseStatus};
 use async_trait::async_trait;
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
 
+fn binary(arch: &str, bytes: &[u8]) -> ReleaseBinary {
+    ReleaseBinary { arch: arch.into(), digest: Digest::of(bytes), size: bytes.len() as u64 }
+}
+
 fn desired(bytes: &[u8]) -> DesiredRelease {
     DesiredRelease {
         version: "2.0.0".into(),
-        digest: Digest::of(bytes),
-        size: bytes.len() as u64,
+        binaries: vec![binary("riscv64", b"other"), binary("x86_64", bytes)],
         counter: 5,
         floor: 0,
-        arch: "x86_64".into(),
         deployment: None,
         update: UpdatePolicy::default(),
     }
@@ -43,7 +45,7 @@ fn ended(desired: &DesiredRelease, verdict: Verdict) -> State {
 
 #[test]
 fn a_release_is_begun_only_where_a_launcher_can_go_back() {
-    assert_eq!(planned(Some(desired(b"x")), Ok(&installed()), false).0, Step::Update);
+    assert_eq!(planned(Some(desired(b"x")), Ok(&installed()), false).0, Step::Update(binary("x86_64", b"x")));
     let (step, status) = planned(Some(desired(b"x")), Err("no launcher".into()), false);
     assert_eq!((step, status.state, status.error.as_str()), (Step::Rest, ReleaseState::Failed, "no launcher"));
     // Without a wish there is nothing to complain of.
@@ -60,14 +62,18 @@ fn an_attempt_that_has_ended_is_not_begun_again_until_something_else_is_wanted()
     let refused = ended(&wish, Verdict::Refused { why: "floor".into() });
     assert_eq!(planned(Some(wish.clone()), Ok(&refused), false).1.state, ReleaseState::Failed);
     let again = DesiredRelease { deployment: Some(aidos_protocol::DeploymentId::new(1)), ..wish };
-    assert_eq!(planned(Some(again), Ok(&failed), false).0, Step::Update);
+    assert!(matches!(planned(Some(again), Ok(&failed), false).0, Step::Update(_)));
 }
 
 #[test]
 fn what_cannot_or_may_not_run_here_is_refused_before_a_byte_is_fetched() {
     let floor = State { floor: 6, ..installed() };
     let cases: [(DesiredRelease, &State, &str); 4] = [
-        (DesiredRelease { arch: "aarch64".into(), ..desired(b"x") }, &installed(), "this device is x86_64"),
+        (
+            DesiredRelease { binaries: vec![binary("aarch64", b"x")], ..desired(b"x") },
+            &installed(),
+            "no binary of 2.0.0 for x86_64",
+        ),
         (desired(b"x"), &floor, "below this device's security floor 6"),
         (DesiredRelease { version: "../x".into(), ..desired(b"x") }, &installed(), "version"),
         (
@@ -101,12 +107,12 @@ fn a_version_on_trial_proves_itself_and_takes_up_nothing_else() {
     assert_eq!(status.previous.as_deref(), Some("installed"));
 
     // Once it is the good one, the same process says so, and takes up the next wish.
-    let release = Release { digest: wish.digest.to_string(), ..held.release };
+    let release = Release { digest: Digest::of(b"x").to_string(), ..held.release };
     let proven = Held { release, proven: true };
     let good = State { good: aidos_launcher::Slot::B, b: Some(proven), trial: None, ..trial };
     let (step, status) = planned(Some(wish), Ok(&good), true);
     assert_eq!((step, status.state, status.active.as_str()), (Step::Rest, ReleaseState::Ready, "2.0.0"));
-    assert_eq!(planned(Some(desired(b"another")), Ok(&good), true).0, Step::Update);
+    assert_eq!(planned(Some(desired(b"another")), Ok(&good), true).0, Step::Update(binary("x86_64", b"another")));
 }
 
 #[tokio::test(start_paused = true)]
@@ -143,13 +149,13 @@ fn device(dir: &Path, binary: &[u8]) -> (Chunks, aidos_launcher::Slots) {
 #[tokio::test]
 async fn a_staged_binary_was_verified_and_says_its_version() {
     let dir = tempfile::tempdir().unwrap();
-    let binary = b"#!/bin/sh\necho aidos-agent 2.0.0\n";
-    let (store, slots) = device(dir.path(), binary);
-    let wish = desired(binary);
-    staging::fetch(&Nowhere, &store, &wish).await.unwrap();
-    let request = staging::stage(&store, &slots, &wish).await.unwrap();
+    let bytes = b"#!/bin/sh\necho aidos-agent 2.0.0\n";
+    let (store, slots) = device(dir.path(), bytes);
+    let (wish, part) = (desired(bytes), binary("x86_64", bytes));
+    staging::fetch(&Nowhere, &store, &part).await.unwrap();
+    let request = staging::stage(&store, &slots, &wish, &part).await.unwrap();
     assert_eq!((request.id.as_str(), request.release.counter), (wish.attempt().as_str(), 5));
-    assert_eq!(std::fs::read(slots.staged(&request.id).unwrap()).unwrap(), binary);
+    assert_eq!(std::fs::read(slots.staged(&request.id).unwrap()).unwrap(), bytes);
 }
 
 #[tokio::test]
@@ -161,7 +167,8 @@ async fn a_binary_that_fails_or_is_called_otherwise_is_not_staged_for_good() {
     ] {
         let dir = tempfile::tempdir().unwrap();
         let (store, slots) = device(dir.path(), text.as_bytes());
-        let error = staging::stage(&store, &slots, &desired(text.as_bytes())).await.unwrap_err();
+        let (wish, part) = (desired(text.as_bytes()), binary("x86_64", text.as_bytes()));
+        let error = staging::stage(&store, &slots, &wish, &part).await.unwrap_err();
         assert!(error.to_string().contains(words) && !error.again(), "{error}");
     }
 }
@@ -170,12 +177,12 @@ async fn a_binary_that_fails_or_is_called_otherwise_is_not_staged_for_good() {
 async fn a_stored_binary_that_has_rotted_is_thrown_away() {
     let dir = tempfile::tempdir().unwrap();
     let (store, slots) = device(dir.path(), b"binary");
-    let wish = desired(b"binary");
-    let file = store.path(&wish.digest).unwrap();
+    let (wish, part) = (desired(b"binary"), binary("x86_64", b"binary"));
+    let file = store.path(&part.digest).unwrap();
     std::fs::remove_file(&file).unwrap();
     std::fs::write(&file, b"rotten").unwrap();
-    let error = staging::stage(&store, &slots, &wish).await.unwrap_err();
+    let error = staging::stage(&store, &slots, &wish, &part).await.unwrap_err();
     assert!(error.again() && error.to_string().contains("fetched again"), "{error}");
-    assert_eq!(store.path(&wish.digest), None);
+    assert_eq!(store.path(&part.digest), None);
     assert!(!slots.staged(&wish.attempt()).unwrap().exists());
 }

@@ -2,6 +2,7 @@
 
 use super::plan::{Standing, Step, plan};
 use super::staging::{self, StagingError};
+use super::witness::Witness;
 use super::{Health, Launcher, alive};
 use crate::clock;
 use crate::models::{FetchError, Source};
@@ -10,7 +11,7 @@ use crate::trust::Vouch;
 use aidos_launcher::State;
 use aidos_protocol::time::Micros;
 use aidos_protocol::trust::Wanted;
-use aidos_protocol::twin::{DesiredRelease, ReleaseState, ReleaseStatus};
+use aidos_protocol::twin::{DesiredRelease, ReleaseBinary, ReleaseState, ReleaseStatus};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -47,6 +48,8 @@ pub struct Deed {
     pub minute: Arc<dyn Fn() -> Option<u32> + Send + Sync>,
     /// The control plane's time, as far as it is known.
     pub now: Arc<dyn Fn() -> Micros + Send + Sync>,
+    /// Vouches for the version that runs.
+    pub witness: Witness,
     /// Takes the status.
     pub report: Arc<dyn Fn(&ReleaseStatus) + Send + Sync>,
     /// Ends the agent so that the launcher starts the staged version.
@@ -76,8 +79,8 @@ impl SelfUpdate {
             let want = desired.borrow_and_update().clone();
             let (step, status) = self.plan(want.as_ref());
             let wait = match (step, want) {
-                (Step::Update, Some(Ok(release))) => {
-                    let attempt = self.update(&release, status);
+                (Step::Update(binary), Some(Ok(release))) => {
+                    let attempt = self.update(&release, &binary, status);
                     tokio::select! {
                         () = stop.cancelled() => return,
                         // Another wish: this attempt is given up where it stands, and what has come stays in the store.
@@ -89,6 +92,7 @@ impl SelfUpdate {
                     }
                 }
                 (Step::Prove, want) => {
+                    self.vouch(want.as_ref(), &status);
                     self.show(status);
                     let watch_s = want.and_then(Result::ok).map_or(0, |release| release.update.watch_s);
                     let span = Duration::from_secs(u64::from(watch_s).max(*self.deed.healthy_after_s.borrow()));
@@ -104,7 +108,8 @@ impl SelfUpdate {
                     self.show(status);
                     Some(WINDOW)
                 }
-                (Step::Rest | Step::Update, _) => {
+                (Step::Rest | Step::Update(_), want) => {
+                    self.vouch(want.as_ref(), &status);
                     self.show(status);
                     None
                 }
@@ -128,7 +133,7 @@ impl SelfUpdate {
             now: (self.deed.now)(),
         };
         let (step, status) = plan(desired, &standing);
-        if let (Step::Update, Some(Ok(release)), Some((attempt, why))) = (&step, desired, &self.hopeless)
+        if let (Step::Update(_), Some(Ok(release)), Some((attempt, why))) = (&step, desired, &self.hopeless)
             && release.attempt() == *attempt
         {
             return (Step::Rest, ReleaseStatus { state: ReleaseState::Failed, error: why.clone(), ..status });
@@ -150,8 +155,8 @@ impl SelfUpdate {
     }
 
     /// One attempt: `None` once the agent is ending for the new version, else the pause before the next.
-    async fn update(&mut self, release: &DesiredRelease, status: ReleaseStatus) -> Option<Duration> {
-        match self.bring(release, &status).await {
+    async fn update(&mut self, release: &DesiredRelease, binary: &ReleaseBinary, status: ReleaseStatus) -> Option<Duration> {
+        match self.bring(release, binary, &status).await {
             Ok(()) => {
                 self.show(ReleaseStatus { state: ReleaseState::Switching, ..status });
                 tracing::info!(version = release.version, "the agent ends, so that the launcher starts the new version");
@@ -180,19 +185,32 @@ impl SelfUpdate {
         }
     }
 
-    async fn bring(&mut self, release: &DesiredRelease, status: &ReleaseStatus) -> Result<(), StagingError> {
+    async fn bring(
+        &mut self,
+        release: &DesiredRelease,
+        binary: &ReleaseBinary,
+        status: &ReleaseStatus,
+    ) -> Result<(), StagingError> {
         let slots = match &self.deed.launcher {
             Some(launcher) => launcher.slots.clone(),
             None => return Err(StagingError::Stopping),
         };
         self.show(status.clone());
-        self.deed.guard.vouch(&Wanted::release(release)).await?;
-        staging::fetch(&*self.deed.source, &self.deed.store, release).await?;
+        self.deed.guard.vouch(&Wanted::release(release, binary)).await?;
+        staging::fetch(&*self.deed.source, &self.deed.store, binary).await?;
         self.show(ReleaseStatus { state: ReleaseState::Staging, ..status.clone() });
-        let request = staging::stage(&self.deed.store, &slots, release).await?;
+        let request = staging::stage(&self.deed.store, &slots, release, binary).await?;
+        self.deed.witness.before(&request.id);
         // Written before the agent ends: a kill between the two is a switch, too.
         tokio::task::spawn_blocking(move || slots.ask(&request)).await.map_err(|_| StagingError::Stopping)??;
         Ok(())
+    }
+
+    /// Vouches for what runs, if it is what is wanted.
+    fn vouch(&mut self, desired: Option<&Result<DesiredRelease, String>>, status: &ReleaseStatus) {
+        if let Some(Ok(desired)) = desired {
+            self.deed.witness.tell(desired, status);
+        }
     }
 
     fn show(&mut self, status: ReleaseStatus) {

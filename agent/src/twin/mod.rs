@@ -8,7 +8,9 @@ mod site_edits;
 mod status;
 #[cfg(test)]
 mod tests;
+mod voucher;
 
 pub use replica::{Replica, Signer, TwinError};
 pub use site_edits::{RefusedEdit, SiteEdit};
 pub use status::StatusMap;
+pub use voucher::Voucher;

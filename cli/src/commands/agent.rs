@@ -1,16 +1,17 @@
 //! `aidos agent`: releases of the agent itself.
 
-use super::client;
 use super::trust::{self, Change};
+use super::{client, rollout};
 use crate::client::Client;
 use crate::error::CliError;
 use crate::global::Global;
 use crate::output::{self, Row};
-use crate::progress::say;
 use crate::transfer;
-use aidos_protocol::api::releases::{CreateRelease, DeployRelease, LeftOut, ReleaseView, SentView};
+use aidos_protocol::Subject;
+use aidos_protocol::api::releases::{CreateRelease, ReleaseView};
+use aidos_protocol::api::rollouts::CreateRollout;
 use aidos_protocol::elf;
-use aidos_protocol::rollout::{UpdatePolicy, Window};
+use aidos_protocol::rollout::{Plan, Window};
 use aidos_protocol::selector::Selector;
 use clap::Subcommand;
 use std::path::{Path, PathBuf};
@@ -44,7 +45,9 @@ pub(crate) enum Release {
     /// List releases
     #[command(visible_alias = "ls")]
     List,
-    /// Ask the devices of a selector to run a version; they go back by themselves when it does not work
+    /// Ask all devices of a selector at once to run a version; they go back by themselves when it does not work
+    ///
+    /// In waves, with gates on memory: `aidos rollout create agent.release@1.4.0 --to site=lab --waves 1%,100%`.
     Deploy {
         /// The version
         version: String,
@@ -74,24 +77,14 @@ impl Agent {
             Release::List => output::list(global.output, &client.list::<ReleaseView>("agent-releases", &[]).await?),
             Release::Deploy { version, selector, window, watch } => {
                 selector.parse::<Selector>().map_err(|e| CliError::Usage(e.to_string()))?;
-                let watch_s = u32::try_from(watch.unwrap_or(0)).unwrap_or(u32::MAX);
-                let update = UpdatePolicy { window, watch_s, ..UpdatePolicy::default() };
-                update.check().map_err(|e| CliError::Usage(e.to_string()))?;
-                let wish = DeployRelease { selector, update };
-                let sent: SentView = client.post(&format!("agent-releases/{version}/deploy"), &wish).await?;
-                print_sent(global, &sent)
+                let watch_s = watch.map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX));
+                let plan = Plan { window, watch_s, ..Plan::default() };
+                plan.check().map_err(|e| CliError::Usage(e.to_string()))?;
+                let wish = CreateRollout { subject: format!("{}@{version}", Subject::Release), selector, plan };
+                rollout::print(global, &client.post("rollouts", &wish).await?)
             }
         }
     }
-}
-
-/// Says whom something was sent to, and lists who was left out.
-pub(super) fn print_sent(global: &Global, sent: &SentView) -> Result<(), CliError> {
-    if matches!(global.output, output::Format::Json | output::Format::Yaml) {
-        return output::value(global.output, sent);
-    }
-    say(&format!("{} sent to {} devices, {} left out", sent.version, sent.sent, sent.left_out));
-    if sent.devices_left_out.is_empty() { Ok(()) } else { output::list(global.output, &sent.devices_left_out) }
 }
 
 async fn push(
@@ -151,16 +144,5 @@ impl Row for ReleaseView {
     }
     fn name(&self) -> String {
         self.version.clone()
-    }
-}
-
-impl Row for LeftOut {
-    const COLUMNS: &'static [&'static str] = &["DEVICE", "NAME", "WHY"];
-    const NARROW: usize = 3;
-    fn cells(&self) -> Vec<String> {
-        vec![self.device.to_string(), output::printable(&self.name), output::printable(&self.why)]
-    }
-    fn name(&self) -> String {
-        self.device.to_string()
     }
 }

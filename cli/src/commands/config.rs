@@ -1,17 +1,18 @@
 //! `aidos config`: settings of agents.
 
-use super::agent::print_sent;
-use super::client;
+use super::{client, deploy};
+use crate::client::Client;
 use crate::error::CliError;
 use crate::global::Global;
 use crate::output::{self, Row};
 use crate::progress::say;
-use aidos_protocol::DeviceId;
+use aidos_protocol::api::deployments::CreateDeployment;
 use aidos_protocol::api::devices::TwinView;
-use aidos_protocol::api::releases::{ApplySettings, CreateSettings, SentView, SettingsView};
+use aidos_protocol::api::releases::{CreateSettings, SettingsView};
 use aidos_protocol::selector::Selector;
 use aidos_protocol::settings::{Settings, SettingsDocument};
 use aidos_protocol::twin::{AGENT_CONFIG, SettingsState, SettingsStatus, path};
+use aidos_protocol::{DeviceId, Subject};
 use clap::Subcommand;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,9 @@ use std::path::{Path, PathBuf};
 /// Settings of agents.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Config {
-    /// Make the next version of the settings from a TOML file and send it to the devices of a selector
+    /// Make the next version of the settings from a TOML file and deploy it to the devices of a selector
+    ///
+    /// In waves: `aidos rollout create agent.config@3 --to site=lab --waves 1%,100%`.
     Push {
         /// The file: sections `telemetry`, `storage`, `link`, `log`, `update`, as in the agent's own
         file: PathBuf,
@@ -27,7 +30,7 @@ pub(crate) enum Config {
         #[arg(long = "to", value_name = "SELECTOR")]
         selector: String,
     },
-    /// Send a version that there is already; an earlier one takes a later one back
+    /// Deploy a version that there is already; an earlier one takes a later one back
     Apply {
         /// The version
         version: u64,
@@ -61,13 +64,11 @@ impl Config {
                 let settings = read(&file)?;
                 let made: SettingsView = client.post("agent-settings", &CreateSettings { settings }).await?;
                 say(&format!("settings version {}", made.version));
-                let path = format!("agent-settings/{}/apply", made.version);
-                print_sent(global, &client.post::<SentView>(&path, &ApplySettings { selector }).await?)
+                apply(&client, global, made.version, selector).await
             }
             Config::Apply { version, selector } => {
                 selector.parse::<Selector>().map_err(|e| CliError::Usage(e.to_string()))?;
-                let path = format!("agent-settings/{version}/apply");
-                print_sent(global, &client.post::<SentView>(&path, &ApplySettings { selector }).await?)
+                apply(&client, global, version, selector).await
             }
             Config::List => output::list(global.output, &client.list::<SettingsView>("agent-settings", &[]).await?),
             Config::Show { device } => {
@@ -82,6 +83,12 @@ impl Config {
             }
         }
     }
+}
+
+async fn apply(client: &Client, global: &Global, version: u64, selector: String) -> Result<(), CliError> {
+    let wish = CreateDeployment { subject: format!("{}@{version}", Subject::Settings), selector };
+    let deployment = client.post("deployments", &wish).await?;
+    output::one(global.output, &deployment, || deploy::describe(&deployment))
 }
 
 /// Checks the file here, so that a mistake is named before anything is sent.

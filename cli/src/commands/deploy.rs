@@ -1,4 +1,4 @@
-//! `aidos deploy` and `aidos deployment`: model versions on selectors.
+//! `aidos deploy` and `aidos deployment`: versions of models, of the agent and of its settings on selectors.
 
 use super::client;
 use super::watch::{Watch, watch};
@@ -19,11 +19,12 @@ use std::time::{Duration, Instant};
 /// How often a waiting command looks: a person's patience, and no load.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Put a model version on the devices of a selector.
+/// Put a version of a model, of the agent or of its settings on the devices of a selector.
 #[derive(Debug, Args)]
 pub(crate) struct Deploy {
-    /// `name@2`, `name@alias`, or `name` for the latest
-    model: String,
+    /// `name@2`, `name@alias`, or `name` for the latest; `agent.release@1.4.0` for the agent itself, `agent.config@3` for its settings
+    #[arg(value_name = "WHAT")]
+    subject: String,
     /// The devices, in kubectl's selector syntax: `site=lab,gpu!=none`; `all` for every one
     #[arg(long = "to", value_name = "SELECTOR")]
     selector: String,
@@ -51,11 +52,11 @@ pub(crate) enum Deployment {
         #[command(flatten)]
         watch: Watch,
     },
-    /// End a deployment; devices keep what they run
+    /// End a deployment; devices keep what they have
     Stop {
         /// The deployment
         id: DeploymentId,
-        /// Also take the model off the devices
+        /// Also take it off the devices
         #[arg(long)]
         remove: bool,
     },
@@ -66,14 +67,14 @@ impl Deploy {
         // Checked here first: the error shows the place in what was typed.
         self.selector.parse::<Selector>().map_err(|e| CliError::Usage(e.to_string()))?;
         let client = client(global)?;
-        let body = CreateDeployment { model: self.model, selector: self.selector };
+        let body = CreateDeployment { subject: self.subject, selector: self.selector };
         if self.dry_run {
             let plan: DeploymentPlan =
                 client.json(client.request(Method::POST, "deployments").query(&[("dry_run", "true")]).json(&body)).await?;
             if matches!(global.output, output::Format::Json | output::Format::Yaml) {
                 return output::value(global.output, &plan);
             }
-            say(&format!("{}@{} would go to {} devices", plan.model, plan.version, plan.matching));
+            say(&format!("{}@{} would go to {} devices", plan.subject, plan.version, plan.matching));
             return output::list(global.output, &plan.devices);
         }
         let deployment: DeploymentView = client.post("deployments", &body).await?;
@@ -93,7 +94,7 @@ pub(super) async fn wait(client: &Client, id: DeploymentId, limit: Duration) -> 
             return Err(CliError::failed(
                 format!(
                     "{} of {} devices could not take {}@{}",
-                    counts.failed, counts.total, deployment.model, deployment.version
+                    counts.failed, counts.total, deployment.subject, deployment.version
                 ),
                 format!("see why with `aidos deployment show {id}`"),
             ));
@@ -153,11 +154,11 @@ impl Deployment {
     }
 }
 
-fn describe(d: &DeploymentView) -> String {
+pub(super) fn describe(d: &DeploymentView) -> String {
     let c = d.counts;
     output::pairs(&[
         ("deployment", d.id.to_string()),
-        ("model", format!("{}@{}", d.model, d.version)),
+        ("what", format!("{}@{}", d.subject, d.version)),
         ("selector", d.selector.to_string()),
         ("state", state(d.state).into()),
         (
@@ -181,12 +182,12 @@ fn state(state: DeploymentState) -> &'static str {
 
 impl Row for DeploymentView {
     const COLUMNS: &'static [&'static str] =
-        &["ID", "MODEL", "SELECTOR", "STATE", "READY", "FAILED", "OFFLINE", "AGE", "CREATED BY"];
+        &["ID", "WHAT", "SELECTOR", "STATE", "READY", "FAILED", "OFFLINE", "AGE", "CREATED BY"];
     const NARROW: usize = 8;
     fn cells(&self) -> Vec<String> {
         vec![
             self.id.to_string(),
-            format!("{}@{}", self.model, self.version),
+            format!("{}@{}", self.subject, self.version),
             self.selector.to_string(),
             state(self.state).into(),
             format!("{}/{}", self.counts.ready, self.counts.total),
@@ -209,7 +210,7 @@ impl Row for DeploymentDeviceView {
             self.device.to_string(),
             self.name.clone(),
             self.step.clone().unwrap_or_else(|| format!("{:?}", self.progress).to_lowercase()),
-            self.active_version.map_or("-".into(), |v| v.to_string()),
+            self.active_version.clone().unwrap_or_else(|| "-".into()),
             if self.online { "yes" } else { "no" }.into(),
             output::age(self.updated_at),
             self.error.clone().unwrap_or_default(),
@@ -228,7 +229,7 @@ impl Row for PlannedDevice {
             self.device.to_string(),
             self.name.clone(),
             if self.online { "yes" } else { "no" }.into(),
-            self.current_version.map_or("-".into(), |v| v.to_string()),
+            self.current_version.clone().unwrap_or_else(|| "-".into()),
         ]
     }
     fn name(&self) -> String {

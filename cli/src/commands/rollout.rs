@@ -1,4 +1,4 @@
-//! `aidos rollout`: model versions that go out in waves.
+//! `aidos rollout`: versions of models, of the agent and of its settings that go out in waves.
 
 use super::client;
 use super::rollout_plan::PlanArgs;
@@ -31,7 +31,7 @@ const LINE: usize = 80;
 /// What is rolled out where, wave by wave.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Rollout {
-    /// Roll out a model version in waves
+    /// Roll out a version of a model, of the agent or of its settings in waves
     Create {
         #[command(flatten)]
         what: What,
@@ -97,7 +97,7 @@ pub(crate) enum Rollout {
         steer: Steer,
         /// The version to go back to [default: the one before]
         #[arg(long)]
-        to: Option<u64>,
+        to: Option<String>,
     },
     /// Show what was done to one, by whom and why
     History {
@@ -109,8 +109,9 @@ pub(crate) enum Rollout {
 /// What, where and how.
 #[derive(Debug, Args)]
 pub(crate) struct What {
-    /// `name@2`, `name@alias`, or `name` for the latest
-    model: String,
+    /// `name@2`, `name@alias`, or `name` for the latest; `agent.release@1.4.0` for the agent itself, `agent.config@3` for its settings
+    #[arg(value_name = "WHAT")]
+    subject: String,
     /// The devices, in kubectl's selector syntax: `site=lab,gpu!=none`; `all` for every one
     #[arg(long = "to", value_name = "SELECTOR")]
     selector: String,
@@ -132,7 +133,7 @@ impl What {
     fn request(self) -> Result<CreateRollout, CliError> {
         // Checked here first: the errors show the place in what was typed.
         self.selector.parse::<Selector>().map_err(|e| CliError::Usage(e.to_string()))?;
-        Ok(CreateRollout { model: self.model, selector: self.selector, plan: self.plan.plan()? })
+        Ok(CreateRollout { subject: self.subject, selector: self.selector, plan: self.plan.plan()? })
     }
 }
 
@@ -188,10 +189,10 @@ async fn forecast(client: &Client, global: &Global, request: &CreateRollout) -> 
         return output::value(global.output, &forecast);
     }
     output::line(&output::pairs(&[
-        ("model", format!("{}@{}", forecast.model, forecast.version)),
+        ("what", format!("{}@{}", forecast.subject, forecast.version)),
         ("selector", forecast.selector.to_string()),
         ("devices", format!("{} match, {} of them do not fit", forecast.matching, forecast.unfit)),
-        ("present", format!("{} have this file", forecast.present)),
+        ("present", format!("{} have it", forecast.present)),
         ("bytes", format!("at most {}", output::bytes(forecast.bytes_at_most))),
         ("time", format!("at least {}", output::duration(i128::from(forecast.seconds_at_least)))),
     ]))?;
@@ -247,7 +248,7 @@ async fn status(client: &Client, global: &Global, id: DeploymentId) -> Result<()
     if rollout.gates.is_empty() { Ok(()) } else { output::list(global.output, &rollout.gates) }
 }
 
-fn print(global: &Global, rollout: &RolloutView) -> Result<(), CliError> {
+pub(super) fn print(global: &Global, rollout: &RolloutView) -> Result<(), CliError> {
     output::one(global.output, rollout, || describe(rollout))
 }
 
@@ -302,7 +303,7 @@ fn headline(rollout: &RolloutView) -> String {
 fn describe(rollout: &RolloutView) -> String {
     let mut pairs = vec![
         ("rollout", rollout.id.to_string()),
-        ("model", format!("{}@{}", rollout.model, rollout.version)),
+        ("what", format!("{}@{}", rollout.subject, rollout.version)),
         ("selector", rollout.selector.to_string()),
         ("state", headline(rollout)),
     ];
@@ -340,14 +341,14 @@ fn phase(phase: RolloutPhase) -> &'static str {
 }
 
 impl Row for RolloutView {
-    const COLUMNS: &'static [&'static str] = &["ID", "MODEL", "SELECTOR", "STATE", "WAVE", "DONE", "AGE", "CREATED BY", "WHY"];
+    const COLUMNS: &'static [&'static str] = &["ID", "WHAT", "SELECTOR", "STATE", "WAVE", "DONE", "AGE", "CREATED BY", "WHY"];
     const NARROW: usize = 7;
     fn cells(&self) -> Vec<String> {
         let done: u64 = self.waves.iter().map(|wave| wave.succeeded).sum();
         let all: u64 = self.waves.iter().map(|wave| wave.devices).sum();
         vec![
             self.id.to_string(),
-            format!("{}@{}", self.model, self.version),
+            format!("{}@{}", self.subject, self.version),
             self.selector.to_string(),
             phase(self.phase).into(),
             format!("{}/{}", self.wave, self.waves.len()),

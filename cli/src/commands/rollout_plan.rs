@@ -50,7 +50,7 @@ pub(crate) struct PlanArgs {
     /// Wait for `promote` before each wave but the first
     #[arg(long)]
     approve: bool,
-    /// Where rollouts of a model meet on a device, the highest wins
+    /// Where rollouts of the same thing meet on a device, the highest wins
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     priority: i32,
     /// First send so many percent of the traffic to the new version too, and compare the answers

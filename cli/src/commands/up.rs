@@ -200,7 +200,7 @@ async fn sample(client: &Client, keys: &Path) -> Result<(), CliError> {
     let version = version?;
     trust::sign_in_development(client, keys, &Change::default().model(&version, None)).await?;
     let wish = CreateDeployment {
-        model: format!("{}@{}", version.model, version.version),
+        subject: format!("{}@{}", version.model, version.version),
         selector: format!("{}={}", LABEL.0, LABEL.1),
     };
     let deployment: DeploymentView = client.post("deployments", &wish).await?;

@@ -5,7 +5,7 @@ use crate::config::{ApiSecurity, Config};
 use crate::fleet;
 use crate::platform::http::{ApiError, layered, openapi};
 use crate::platform::pki::{Pki, provider};
-use crate::{agents, registry, rollouts, tenants};
+use crate::{registry, rollouts, tenants};
 use anyhow::Context as _;
 use axum::Router;
 use axum::middleware;
@@ -31,19 +31,19 @@ pub(super) fn endpoints(rooms: &Rooms) -> OpenApiRouter {
         telemetry: rooms.telemetry.clone(),
         clock: ground.clock.clone(),
     };
+    let registry = registry::Parts {
+        models: rooms.models.clone(),
+        artifacts: rooms.artifacts.clone(),
+        releases: rooms.releases.clone(),
+        settings: rooms.settings.clone(),
+        trust: rooms.trust.clone(),
+    };
     let (tokens, enrolment, renewal) = (rooms.tokens.clone(), rooms.enrolment.clone(), rooms.renewal.clone());
     OpenApiRouter::new()
         .merge(tenants::router(tenants.clone(), activity, ground.events.clone(), ground.metrics.clone()))
         .merge(fleet::join_router(tenants.clone(), tokens, enrolment, renewal))
         .merge(fleet::router(fleet_state))
-        .merge(registry::router(
-            rooms.models.clone(),
-            rooms.artifacts.clone(),
-            rooms.releases.clone(),
-            rooms.trust.clone(),
-            tenants.clone(),
-        ))
-        .merge(agents::router(rooms.agents.clone(), tenants.clone()))
+        .merge(registry::router(registry, tenants.clone()))
         .merge(rollouts::router(rooms.deployments.clone(), tenants))
 }
 

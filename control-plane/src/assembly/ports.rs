@@ -3,16 +3,18 @@
 use crate::fleet::{ArtifactSource, DeviceKey, DeviceRow, Devices, Live, Telemetry, TrustSource, TwinError, Twins, What, Wish};
 use crate::platform::db::StoreError;
 use crate::registry::{Artifacts, Held, Trust};
-use crate::rollouts::{Account, Change, DeviceFacts, DevicePage, Fleet, FleetError, Wanted};
+use crate::rollouts::{Account, Change, Desired, DeviceFacts, DevicePage, Fleet, FleetError, Status, Wanted};
 use crate::tenants::Caller;
 use aidos_protocol::enrol::TrustAnchor;
+use aidos_protocol::inventory::Inventory;
 use aidos_protocol::rollout::Constraints;
 use aidos_protocol::selector::Selector;
-use aidos_protocol::twin::{Edit, SignedHealth, path};
-use aidos_protocol::{DeviceId, ModelName, TenantId, frame};
+use aidos_protocol::twin::{Edit, ReleaseStatus, SettingsStatus, SignedHealth, path};
+use aidos_protocol::{DeviceId, Subject, TenantId, frame};
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use tokio_stream::wrappers::BroadcastStream;
@@ -46,27 +48,33 @@ impl TrustSource for Repositories {
     }
 }
 
-/// What a device's status says of its models. A device of another version may report what is not known here; that then counts
-/// as not reported.
+/// What a device's status says of what it was told. A device of another version may report what is not known here; that then
+/// counts as not reported.
 fn account(tenant: TenantId, device: DeviceId, keys: &[DeviceKey], status: BTreeMap<String, serde_json::Value>) -> Account {
     let mut account = Account::default();
     for (at, value) in status {
-        if let Some((name, status)) = model(&at, path::MODELS, &value) {
-            account.models.insert(name, status);
-        } else if let Some((name, transfer)) = model(&at, path::TRANSFERS, &value) {
-            account.transfers.insert(name, transfer);
-        } else if let Some((name, signed)) = model::<SignedHealth>(&at, path::HEALTH, &value) {
+        if let Some((subject, status)) = of_subject(&at, path::MODELS, &value) {
+            account.statuses.insert(subject, Status::Model(status));
+        } else if let Some((subject, transfer)) = of_subject(&at, path::TRANSFERS, &value) {
+            account.transfers.insert(subject, transfer);
+        } else if let Some((subject, signed)) = of_subject::<SignedHealth>(&at, path::HEALTH, &value) {
             match keys.iter().find_map(|key| signed.open(tenant, device, &key.spki).ok()) {
-                Some(report) if report.model == name => _ = account.health.insert(name, report),
+                Some(report) if report.subject == subject => _ = account.health.insert(subject, report),
                 Some(_) => {}
-                None => tracing::warn!(%device, model = %name, "a health report that the device has not signed is passed over"),
+                None => tracing::warn!(%device, %subject, "a health report that the device has not signed is passed over"),
             }
+        } else if at == path::AGENT_RELEASE {
+            let status = ReleaseStatus::deserialize(&value).ok();
+            account.statuses.extend(status.map(|status| (Subject::Release, Status::Release(status))));
+        } else if at == path::AGENT_CONFIG {
+            let status = SettingsStatus::deserialize(&value).ok();
+            account.statuses.extend(status.map(|status| (Subject::Settings, Status::Settings(status))));
         }
     }
     account
 }
 
-fn model<T: DeserializeOwned>(at: &str, room: &str, value: &serde_json::Value) -> Option<(ModelName, T)> {
+fn of_subject<T: DeserializeOwned>(at: &str, room: &str, value: &serde_json::Value) -> Option<(Subject, T)> {
     Some((at.strip_prefix(room)?.parse().ok()?, T::deserialize(value).ok()?))
 }
 
@@ -110,7 +118,10 @@ impl Fleet for FleetOfRollouts {
     async fn wanted(&self, tenant: TenantId, devices: &[DeviceId]) -> Result<BTreeMap<DeviceId, Wanted>, FleetError> {
         let active = self.devices.active(tenant, devices).await?;
         let intents = self.twins.intents(tenant, &active).await?;
-        Ok(intents.into_iter().map(|(id, view)| (id, Wanted { labels: view.labels, models: view.models })).collect())
+        Ok(intents
+            .into_iter()
+            .map(|(id, view)| (id, Wanted { labels: view.labels.clone(), desired: Desired::of_intent(view) }))
+            .collect())
     }
 
     async fn edit(&self, tenant: TenantId, device: DeviceId, edits: &[Edit]) -> Result<(), FleetError> {
@@ -132,12 +143,21 @@ impl Fleet for FleetOfRollouts {
         Ok(statuses.into_iter().map(account).collect())
     }
 
-    async fn unfit(&self, tenant: TenantId, device: DeviceId, constraints: &Constraints) -> Result<Option<String>, FleetError> {
-        if constraints.is_none() {
+    async fn unfit(
+        &self,
+        tenant: TenantId,
+        device: DeviceId,
+        constraints: &Constraints,
+        archs: &[&str],
+    ) -> Result<Option<String>, FleetError> {
+        if constraints.is_none() && archs.is_empty() {
             return Ok(None);
         }
         let mut status = self.twins.status(tenant, device).await?;
-        let inventory = status.values.remove(path::INVENTORY).and_then(|value| serde_json::from_value(value).ok());
+        let inventory = status.values.remove(path::INVENTORY).and_then(|value| Inventory::deserialize(value).ok());
+        if let Some(inventory) = inventory.as_ref().filter(|is| !archs.is_empty() && !archs.contains(&is.arch.as_str())) {
+            return Ok(Some(format!("there is no binary for {}", inventory.arch)));
+        }
         let mut free = None;
         if constraints.min_free_disk_bytes.is_some() {
             let metrics = self.telemetry.overview(tenant, device).await?.metrics;
@@ -154,15 +174,14 @@ impl Fleet for FleetOfRollouts {
 
     fn changes(&self) -> BoxStream<'static, Change> {
         let changes = BroadcastStream::new(self.twins.changes());
-        let of_models = |paths: &[String]| {
-            paths.iter().any(|at| [path::MODELS, path::HEALTH, path::TRANSFERS].iter().any(|room| at.starts_with(room)))
-        };
+        let rooms = [path::MODELS, path::HEALTH, path::TRANSFERS, path::AGENT_RELEASE, path::AGENT_CONFIG];
+        let of_deployments = move |paths: &[String]| paths.iter().any(|at| rooms.iter().any(|room| at.starts_with(room)));
         changes
             .filter_map(move |change| {
                 let change = match change {
                     Ok((tenant, device, What::Intent)) => Some(Change::Intent(tenant, device)),
                     // A new device's first report may hold no model.
-                    Ok((tenant, device, What::Status(paths))) if of_models(&paths) || paths.len() > 1 => {
+                    Ok((tenant, device, What::Status(paths))) if of_deployments(&paths) || paths.len() > 1 => {
                         Some(Change::Report(tenant, device))
                     }
                     // What deployments did themselves is no news to them.

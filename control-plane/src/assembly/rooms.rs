@@ -2,7 +2,6 @@
 
 use super::endpoints::Endpoints;
 use super::ports::{FleetOfRollouts, Grants, Repositories};
-use crate::agents::Agents;
 use crate::fleet::{
     Commands, Devices, Enrolment, Live, Renewal, Retention, SessionPorts, SessionSettings, Sessions, Telemetry, Tokens, Twins,
     announce_twins,
@@ -14,8 +13,8 @@ use crate::platform::metrics::Metrics;
 use crate::platform::objects::Objects;
 use crate::platform::pki::Pki;
 use crate::platform::tasks::Tasks;
-use crate::registry::{Artifacts, Models, Releases, Trust, TrustKeys};
-use crate::rollouts::{Conductor, Deployments, Reconciler};
+use crate::registry::{AgentSettings, Artifacts, Models, Releases, Trust, TrustKeys};
+use crate::rollouts::{Conductor, Deployments, Offers, Reconciler};
 use crate::tenants::{Activity, Idempotency, Tenants};
 use aidos_protocol::frame;
 use prometheus_client::metrics::gauge::Gauge;
@@ -63,7 +62,7 @@ pub(super) struct Rooms {
     pub(super) artifacts: Artifacts,
     pub(super) models: Models,
     pub(super) releases: Releases,
-    pub(super) agents: Agents,
+    pub(super) settings: AgentSettings,
     pub(super) trust: Trust,
     pub(super) deployments: Deployments,
 }
@@ -93,7 +92,7 @@ impl Rooms {
             Artifacts::open(db.clone(), objects, activity.clone(), clock.clone(), &ground.staging, &public.api_url).await?;
         let models = Models::new(db.clone(), artifacts.clone(), activity.clone(), events.clone(), clock.clone());
         let releases = Releases::new(db.clone(), artifacts.clone(), activity.clone(), events.clone(), clock.clone());
-        let agents = Agents::new(db.clone(), clock.clone(), activity.clone(), devices.clone(), twins.clone(), releases.clone());
+        let agent_settings = AgentSettings::new(db.clone(), clock.clone(), activity.clone());
         let trust = Trust::open(
             db.clone(),
             artifacts.clone(),
@@ -113,7 +112,8 @@ impl Rooms {
             live: live.clone(),
             telemetry: telemetry.clone(),
         });
-        let deployments = Deployments::new(db, models.clone(), fleet, activity.clone(), events, clock.clone());
+        let offers = Offers { models: models.clone(), releases: releases.clone(), settings: agent_settings.clone() };
+        let deployments = Deployments::new(db, offers, fleet, activity.clone(), events, clock.clone());
 
         let ports = SessionPorts {
             devices: devices.clone(),
@@ -145,7 +145,7 @@ impl Rooms {
             artifacts,
             models,
             releases,
-            agents,
+            settings: agent_settings,
             trust,
             deployments,
         })

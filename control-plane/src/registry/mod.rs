@@ -1,4 +1,4 @@
-//! The registry: artifacts, models, versions, aliases, releases of the agent, and the signed metadata by which devices believe
+//! The registry: artifacts, models, versions, aliases, releases of the agent, settings for it, and the signed metadata by which devices believe
 //! them.
 //!
 //! Bytes are named by their digest and belong to the tenant that uploaded them; what is registered never changes. This room
@@ -15,6 +15,7 @@ mod inspect;
 mod models;
 mod range;
 mod releases;
+mod settings;
 mod staging;
 mod store;
 #[cfg(test)]
@@ -23,11 +24,11 @@ mod trust;
 mod uploads;
 mod versions;
 
-pub(crate) use api::router;
+pub(crate) use api::{Parts, router};
 pub(crate) use artifacts::Artifacts;
 pub(crate) use deltas::Held;
 pub(crate) use error::RegistryError;
 pub(crate) use models::Models;
 pub(crate) use releases::Releases;
+pub(crate) use settings::AgentSettings;
 pub(crate) use trust::{Keys as TrustKeys, Trust};
-pub(crate) use versions::ModelVersion;

@@ -9,7 +9,7 @@ use aidos_protocol::api::Page;
 use aidos_protocol::api::deployments::{
     CreateDeployment, DeploymentCounts, DeploymentDeviceView, DeploymentPlan, DeploymentState, DeploymentView, PlannedDevice,
 };
-use aidos_protocol::{DeploymentId, ModelName, time::Micros};
+use aidos_protocol::{DeploymentId, Subject, time::Micros};
 use axum::extract::{FromRef, State};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -56,9 +56,9 @@ impl From<DeploymentError> for ApiError {
 #[derive(Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 struct Filter {
-    /// Only of this model.
+    /// Only of this model, of `agent.release`, or of `agent.config`.
     #[param(value_type = Option<String>)]
-    model: Option<ModelName>,
+    subject: Option<Subject>,
     /// Only in this state.
     state: Option<DeploymentState>,
 }
@@ -79,7 +79,7 @@ async fn list(
         DeploymentState::Stopped => "stopped",
         DeploymentState::Superseded => "superseded",
     });
-    let rows = deployments.list(caller.tenant, filter.model.as_ref(), state, before, limit).await?;
+    let rows = deployments.list(caller.tenant, filter.subject.as_ref(), state, before, limit).await?;
     let rows = page.page(rows, |row| row.created)?;
     let mut items = Vec::with_capacity(rows.items.len());
     for row in rows.items {
@@ -98,12 +98,12 @@ struct How {
     dry_run: bool,
 }
 
-/// Deploy a model version
+/// Deploy a version of a model, of the agent or of its settings
 ///
 /// Answers 200 with the deployment that holds already when it is the same; 200 with a plan for a dry run.
 #[utoipa::path(post, path = "/api/v1/deployments", operation_id = "createDeployment", tag = "deployments", params(How), request_body = CreateDeployment,
     responses((status = 201, body = DeploymentView), (status = 200, body = DeploymentPlan),
-        (status = 422, description = "The selector or the model reference cannot be read")))]
+        (status = 422, description = "The selector or the reference cannot be read")))]
 async fn create(
     Operator(caller): Operator,
     State(deployments): State<Deployments>,
@@ -111,7 +111,7 @@ async fn create(
     Json(request): Json<CreateDeployment>,
 ) -> Result<Response, ApiError> {
     if dry_run {
-        let plan = deployments.plan(caller.tenant, &request.model, &request.selector, PLANNED).await?;
+        let plan = deployments.plan(caller.tenant, &request.subject, &request.selector, PLANNED).await?;
         let devices = plan.first.into_iter().map(|(device, current_version)| PlannedDevice {
             device: device.id,
             name: device.name,
@@ -119,16 +119,15 @@ async fn create(
             current_version,
         });
         let view = DeploymentPlan {
-            model: plan.version.name,
-            version: plan.version.version,
-            digest: plan.version.digest,
+            version: plan.candidate.desired.version(),
+            subject: plan.candidate.subject,
             selector: plan.selector,
             matching: plan.matching,
             devices: devices.collect(),
         };
         return Ok(Json(view).into_response());
     }
-    Ok(match deployments.create(&caller, &request.model, &request.selector).await? {
+    Ok(match deployments.create(&caller, &request.subject, &request.selector).await? {
         Made::New(row) => Created(view(row, DeploymentCounts::default())).into_response(),
         Made::Existing(row) => {
             let counts = deployments.counts(caller.tenant, row.id).await?;
@@ -180,7 +179,7 @@ async fn devices(
 #[derive(Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 struct Ending {
-    /// Take the model off the devices; otherwise they keep it.
+    /// Take it off the devices; otherwise they keep it.
     #[serde(default)]
     remove: bool,
 }
@@ -210,9 +209,8 @@ fn view(row: Deployment, counts: DeploymentCounts) -> DeploymentView {
     };
     DeploymentView {
         id: row.id,
-        model: row.model,
-        version: row.version,
-        digest: row.digest,
+        version: row.desired.version(),
+        subject: row.subject,
         selector: row.selector,
         state,
         counts,

@@ -215,7 +215,7 @@ impl Conductor {
         deployment: &Deployment,
         now: Micros,
     ) -> Result<(), DeploymentError> {
-        if let Some(old) = store::holding(tx, tenant, &deployment.model, &deployment.selector, false).await? {
+        if let Some(old) = store::holding(tx, tenant, &deployment.subject, &deployment.selector, false).await? {
             store::supersede(tx, tenant, old.id, deployment.id, now).await?;
         }
         Ok(store::settle(tx, tenant, deployment).await?)

@@ -24,7 +24,7 @@ fn report(requests: u64, errors: u64, p95: Option<u64>, baseline: Option<(u64, u
     HealthReport {
         tenant: TenantId::new(1),
         device: DeviceId::new(1),
-        model: "m".parse().unwrap(),
+        subject: "m".parse().unwrap(),
         version: 2,
         digest: Digest::of(b"2"),
         deployment: None,

@@ -1,6 +1,8 @@
 //! Deployments as people make, watch and stop them. Nothing here touches a device: the reconciler does, from what is written.
 
+use super::candidate::{Candidate, Offers};
 use super::course::Command;
+use super::desired::Desired;
 use super::machine::Standing;
 use super::ports::{DeviceFacts, Fleet, FleetError};
 use super::rollout_store as rollouts;
@@ -10,10 +12,10 @@ use crate::platform::{
     db::{Db, StoreError, Tx},
     http::Events,
 };
-use crate::registry::{ModelVersion, Models, RegistryError};
+use crate::registry::RegistryError;
 use crate::tenants::{Activity, Caller};
 use aidos_protocol::{
-    DeploymentId, DeviceId, ModelName, TenantId,
+    DeploymentId, DeviceId, Subject, TenantId,
     api::deployments::{DeploymentCounts, Progress},
     rollout::PlanError,
     selector::{Selector, SelectorError},
@@ -46,7 +48,7 @@ pub(crate) enum DeploymentError {
     /// The plan of a rollout cannot be followed.
     #[error("{0}")]
     Plan(PlanError),
-    /// The registry's word on the model.
+    /// The registry's word on what is deployed.
     #[error(transparent)]
     Registry(#[from] RegistryError),
     /// The fleet's.
@@ -61,7 +63,7 @@ pub(crate) enum DeploymentError {
 #[derive(Clone)]
 pub(crate) struct Deployments {
     pub(super) db: Db,
-    pub(super) models: Models,
+    pub(super) offers: Offers,
     pub(super) fleet: Arc<dyn Fleet>,
     pub(super) activity: Activity,
     pub(super) events: Events,
@@ -106,11 +108,11 @@ impl<T: Ord> Pokes<T> {
 /// What a deployment would do now.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) version: ModelVersion,
+    pub(crate) candidate: Candidate,
     pub(crate) selector: Selector,
     pub(crate) matching: u64,
     /// The first of them, each with the version that is wanted there now.
-    pub(crate) first: Vec<(DeviceFacts, Option<u64>)>,
+    pub(crate) first: Vec<(DeviceFacts, Option<String>)>,
 }
 
 /// What came of making a deployment.
@@ -130,23 +132,29 @@ pub(crate) struct DeviceProgress {
     pub(crate) online: bool,
     pub(crate) progress: Progress,
     pub(crate) step: Option<String>,
-    pub(crate) active_version: Option<u64>,
+    pub(crate) active_version: Option<String>,
     pub(crate) error: Option<String>,
     pub(crate) told: Micros,
     pub(crate) updated: Micros,
 }
 
 impl Deployments {
-    /// Deployments in `db`, of `models` on `fleet`.
-    pub(crate) fn new(db: Db, models: Models, fleet: Arc<dyn Fleet>, activity: Activity, events: Events, clock: Clock) -> Self {
+    /// Deployments in `db`, of what the registry `offers` on `fleet`.
+    pub(crate) fn new(db: Db, offers: Offers, fleet: Arc<dyn Fleet>, activity: Activity, events: Events, clock: Clock) -> Self {
         let (pokes, courses, turn) = Default::default();
-        Self { db, models, fleet, activity, events, clock, pokes, courses, turn }
+        Self { db, offers, fleet, activity, events, clock, pokes, courses, turn }
     }
 
     /// Says whom a deployment would reach, and changes nothing.
-    pub(crate) async fn plan(&self, tenant: TenantId, model: &str, selector: &str, show: usize) -> Result<Plan, DeploymentError> {
+    pub(crate) async fn plan(
+        &self,
+        tenant: TenantId,
+        reference: &str,
+        selector: &str,
+        show: usize,
+    ) -> Result<Plan, DeploymentError> {
         let selector: Selector = selector.parse()?;
-        let version = self.models.resolve(tenant, model).await?;
+        let candidate = self.offers.resolve(tenant, reference).await?;
         let (mut matching, mut first, mut after) = (0, Vec::new(), None);
         loop {
             let page = self.fleet.matching(tenant, &selector, after, PAGE).await?;
@@ -157,39 +165,39 @@ impl Deployments {
                     break;
                 }
                 let wanted = self.fleet.wanted(tenant, &[device.id]).await?;
-                let wanted = wanted.get(&device.id).and_then(|wanted| wanted.models.get(&version.name));
-                first.push((device, wanted.map(|desired| desired.version)));
+                let wanted = wanted.get(&device.id).and_then(|wanted| wanted.desired.get(&candidate.subject));
+                first.push((device, wanted.map(Desired::version)));
             }
             if after.is_none() {
-                return Ok(Plan { version, selector, matching, first });
+                return Ok(Plan { candidate, selector, matching, first });
             }
         }
     }
 
-    /// Makes a deployment. One that holds for the same model on the same selector gives way to it, or is the answer when it
+    /// Makes a deployment. One that holds for the same subject on the same selector gives way to it, or is the answer when it
     /// is of the same version.
-    pub(crate) async fn create(&self, caller: &Caller, model: &str, selector: &str) -> Result<Made, DeploymentError> {
+    pub(crate) async fn create(&self, caller: &Caller, reference: &str, selector: &str) -> Result<Made, DeploymentError> {
         let tenant = caller.tenant;
         let selector: Selector = selector.parse()?;
-        let version = self.models.resolve(tenant, model).await?;
+        let candidate = self.offers.resolve(tenant, reference).await?;
         let now = self.clock.now();
         let mut tx = self.db.begin().await?;
-        let holding = store::holding(&mut tx, tenant, &version.name, &selector, false).await?;
-        if let Some(same) = holding.as_ref().filter(|holding| holding.version == version.version) {
+        let holding = store::holding(&mut tx, tenant, &candidate.subject, &selector, false).await?;
+        if let Some(same) = holding.as_ref().filter(|holding| holding.desired.is_of(&candidate.desired)) {
             return Ok(Made::Existing(same.clone()));
         }
         let created = self.place(&mut tx, tenant, now).await?;
-        let row = self.row(caller, DeploymentId::new(now.as_millis()), &version, selector, created);
+        let row = self.row(caller, DeploymentId::new(now.as_millis()), candidate, selector, created);
         let id = row.id;
         if let Some(old) = &holding {
             store::supersede(&mut tx, tenant, old.id, id, now).await?;
         }
-        if let Some(rolling) = store::holding(&mut tx, tenant, &row.model, &row.selector, true).await? {
+        if let Some(rolling) = store::holding(&mut tx, tenant, &row.subject, &row.selector, true).await? {
             store::supersede(&mut tx, tenant, rolling.id, id, now).await?;
             self.overtake(&mut tx, caller, rolling.id, id, now).await?;
         }
         self.insert(&mut tx, caller, &row).await?;
-        let detail = json!({ "model": row.model, "version": row.version, "selector": row.selector });
+        let detail = json!({ "subject": row.subject, "version": row.desired.version(), "selector": row.selector });
         self.activity.record(&mut tx, caller, "deployment.create", &id.to_string(), detail.clone()).await?;
         tx.commit().await?;
         self.events.publish(tenant, "deployment.created", &id.to_string(), detail);
@@ -232,16 +240,16 @@ impl Deployments {
         store::deployment(self.db.pool(), tenant, id).await?.ok_or(DeploymentError::NotFound(id))
     }
 
-    /// Deployments older than `before`, newest first; of `model` and in `state` where given.
+    /// Deployments older than `before`, newest first; of `subject` and in `state` where given.
     pub(crate) async fn list(
         &self,
         tenant: TenantId,
-        model: Option<&ModelName>,
+        subject: Option<&Subject>,
         state: Option<&str>,
         before: Micros,
         limit: u32,
     ) -> Result<Vec<Deployment>, DeploymentError> {
-        Ok(store::list(self.db.pool(), tenant, model, state, before, limit).await?)
+        Ok(store::list(self.db.pool(), tenant, subject, state, before, limit).await?)
     }
 
     /// How far a deployment's devices are.
@@ -322,7 +330,7 @@ impl Deployments {
         Ok(devices)
     }
 
-    /// Stops a deployment. Its devices keep the model, or lose it with `remove`. Stopping twice is the same as once; the
+    /// Stops a deployment. Its devices keep what they have, or lose it with `remove`. Stopping twice is the same as once; the
     /// removal may be added later.
     pub(crate) async fn stop(&self, caller: &Caller, id: DeploymentId, remove: bool) -> Result<Deployment, DeploymentError> {
         let tenant = caller.tenant;

@@ -1,19 +1,20 @@
 //! What is done to some devices at a time: their intents are brought to what follows from the deployments, and what they report is
 //! written down. All that is known of them is read first, what follows is pure, and it is written in one transaction.
 
+use super::desired::Desired;
 use super::machine::{self, Admission, Decision, Fate, Standing};
 use super::ports::{Account, FleetError, Wanted};
 use super::rollout_store::{self as rollouts, Member};
 use super::store::{self, Assignment, Deployment, State};
 use super::{DeploymentError, Reconciler, members, outcome};
-use aidos_protocol::{DeploymentId, DeviceId, ModelName, TenantId};
+use aidos_protocol::{DeploymentId, DeviceId, Subject, TenantId};
 use futures::{StreamExt as _, stream};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Devices whose intents are edited at once: SQLite's writers share their commits.
 const AT_ONCE: usize = 16;
-/// `DesiredModel`s of one edit; the twin takes no more at once.
+/// What is told with one edit; the twin takes no more at once.
 const EDITS_AT_ONCE: usize = aidos_protocol::twin::edit::MAX_EDITS;
 
 /// The deployments of one tenant, read once for many devices.
@@ -26,12 +27,12 @@ pub(super) struct Known {
 /// What a device was told.
 #[derive(Debug, Default)]
 struct Told {
-    /// By which deployment it has which model.
-    governed: BTreeMap<ModelName, DeploymentId>,
+    /// By which deployment it has which subject.
+    governed: BTreeMap<Subject, DeploymentId>,
     /// Why its intent could not take it.
     refused: Option<String>,
-    /// Models that no deployment put there any more.
-    gone: Vec<ModelName>,
+    /// What no deployment puts there any more.
+    gone: Vec<Subject>,
 }
 
 type Rows = BTreeMap<DeviceId, Vec<Assignment>>;
@@ -46,12 +47,12 @@ impl Reconciler {
         }
         let wanted = d.fleet.wanted(tenant, devices).await?;
         let admissions = self.admissions(known, &wanted).await?;
-        let named = wanted.values().flat_map(|wanted| wanted.models.values().filter_map(|desired| desired.deployment));
+        let named = wanted.values().flat_map(|wanted| wanted.desired.values().filter_map(Desired::deployment));
         let fates = self.fates(known, named.collect()).await?;
         let nothing = BTreeMap::new();
         let decide = |(device, wanted): (&DeviceId, &Wanted)| {
             let admissions = admissions.get(device).unwrap_or(&nothing);
-            (*device, machine::decide(&known.active, &fates, admissions, &wanted.labels, &wanted.models))
+            (*device, machine::decide(&known.active, &fates, admissions, &wanted.labels, &wanted.desired))
         };
         let decisions: BTreeMap<DeviceId, Decision> = wanted.iter().map(decide).collect();
         self.remember(tenant, &wanted, &decisions, &admissions).await?;
@@ -77,8 +78,8 @@ impl Reconciler {
                 false => Some(told.entry(*device).or_default()),
             };
             if let Some(told) = told {
-                let models = rows.iter().map(|row| row.model.clone());
-                told.gone = models.filter(|model| !told.governed.contains_key(model)).collect();
+                let subjects = rows.iter().map(|row| row.subject.clone());
+                told.gone = subjects.filter(|subject| !told.governed.contains_key(subject)).collect();
             }
         }
         self.record(tenant, &told, &rows).await
@@ -105,7 +106,7 @@ impl Reconciler {
     ) -> Result<BTreeMap<DeviceId, BTreeMap<DeploymentId, Admission>>, DeploymentError> {
         let mut devices_of: BTreeMap<DeploymentId, BTreeSet<DeviceId>> = BTreeMap::new();
         for (device, wanted) in wanted {
-            let named = wanted.models.values().filter_map(|desired| desired.deployment);
+            let named = wanted.desired.values().filter_map(Desired::deployment);
             let under_way = known.active.iter().filter(|d| d.gradual && d.selector.matches(&wanted.labels)).map(|d| d.id);
             named.chain(under_way).for_each(|id| _ = devices_of.entry(id).or_default().insert(*device));
         }
@@ -113,9 +114,9 @@ impl Reconciler {
         for (id, devices) in devices_of {
             let devices: Vec<_> = devices.into_iter().collect();
             let places = rollouts::admissions(self.deployments.db.pool(), known.tenant, id, &devices).await?;
-            if known.active.iter().any(|deployment| deployment.id == id && deployment.gradual) {
+            if let Some(deployment) = known.active.iter().find(|deployment| deployment.id == id && deployment.gradual) {
                 let late = devices.into_iter().filter(|device| !places.contains_key(device)).collect();
-                self.admit_late(known.tenant, id, late).await?;
+                self.admit_late(known.tenant, deployment, late).await?;
             }
             for (device, admission) in places.into_iter().filter_map(|(device, place)| Some((device, place?))) {
                 admissions.entry(device).or_default().insert(id, admission);
@@ -124,15 +125,15 @@ impl Reconciler {
         Ok(admissions)
     }
 
-    async fn admit_late(&self, tenant: TenantId, id: DeploymentId, late: Vec<DeviceId>) -> Result<(), DeploymentError> {
-        let d = &self.deployments;
+    async fn admit_late(&self, tenant: TenantId, deployment: &Deployment, late: Vec<DeviceId>) -> Result<(), DeploymentError> {
+        let (d, id) = (&self.deployments, deployment.id);
         if late.is_empty() {
             return Ok(());
         }
         let Some(rollout) = rollouts::rollout(d.db.pool(), tenant, id).await? else { return Ok(()) };
         let mut fit = Vec::new();
         for device in late {
-            if d.fleet.unfit(tenant, device, &rollout.plan.constraints).await?.is_none() {
+            if d.fleet.unfit(tenant, device, &rollout.plan.constraints, &deployment.desired.archs()).await?.is_none() {
                 fit.push((device, members::late(members::rank(id, device), &rollout.bounds)));
             }
         }
@@ -156,10 +157,10 @@ impl Reconciler {
         let mut first = Vec::new();
         for (device, decision) in decisions {
             let Some(admissions) = admissions.get(device) else { continue };
-            for (model, id) in &decision.governed {
+            for (subject, id) in &decision.governed {
                 if admissions.get(id).is_some_and(|admission| admission.before.is_none()) {
-                    let before = wanted.get(device).and_then(|wanted| wanted.models.get(model));
-                    first.push((*id, *device, before.filter(|desired| desired.deployment != Some(*id))));
+                    let before = wanted.get(device).and_then(|wanted| wanted.desired.get(subject));
+                    first.push((*id, *device, before.filter(|desired| desired.deployment() != Some(*id))));
                 }
             }
         }
@@ -173,13 +174,13 @@ impl Reconciler {
         Ok(tx.commit().await?)
     }
 
-    /// Devices reported something about their models: their progress may be another one.
+    /// Devices reported something: their progress may be another one.
     pub(super) async fn report(&self, tenant: TenantId, devices: &[DeviceId]) -> Result<(), DeploymentError> {
         let rows = store::assignments(self.deployments.db.pool(), tenant, devices).await?;
         let (known, new): (Vec<DeviceId>, Vec<_>) = devices.iter().partition(|device| rows.contains_key(device));
         let told = known.into_iter().map(|device| {
             let told = rows[&device].iter().filter(|row| !row.standing.is_untold());
-            (device, Told { governed: told.map(|row| (row.model.clone(), row.deployment)).collect(), ..Told::default() })
+            (device, Told { governed: told.map(|row| (row.subject.clone(), row.deployment)).collect(), ..Told::default() })
         });
         self.record(tenant, &told.collect(), &rows).await?;
         if !new.is_empty() {
@@ -200,38 +201,38 @@ impl Reconciler {
         let (nothing, now) = (Account::default(), d.clock.now());
         for id in ids {
             let Some(deployment) = store::deployment(d.db.pool(), tenant, id).await? else { continue };
-            let of: Vec<_> = told.iter().filter(|(_, told)| told.governed.get(&deployment.model) == Some(&id)).collect();
+            let of: Vec<_> = told.iter().filter(|(_, told)| told.governed.get(&deployment.subject) == Some(&id)).collect();
             let devices: Vec<_> = of.iter().map(|(device, _)| **device).collect();
             let members = rollouts::members_of(d.db.pool(), tenant, id, &devices).await?;
             for (device, told) in of {
                 let account = accounts.get(device).unwrap_or(&nothing);
                 let standing = match &told.refused {
                     Some(reason) => Standing::untold(reason.clone()),
-                    None => machine::standing(&deployment.desired, account.models.get(&deployment.model)),
+                    None => deployment.desired.standing(account.statuses.get(&deployment.subject)),
                 };
                 if let Some(was) = members.get(device)
                     && let Some(is) = outcome::follow(was, &deployment, &standing, account, now)
                 {
                     outcomes.push((id, was.outcome, is));
                 }
-                let is_this = |row: &&Assignment| row.model == deployment.model && row.deployment == id;
+                let is_this = |row: &&Assignment| row.subject == deployment.subject && row.deployment == id;
                 let before = rows.get(device).into_iter().flatten().find(is_this);
                 if before.is_none_or(|row| row.standing != standing) {
                     let told = before.map_or(now, |row| row.told);
-                    let (device, model) = (*device, deployment.model.clone());
-                    let row = Assignment { device, model, deployment: id, standing, told, updated: now };
-                    assignments.push((deployment.version, row));
+                    let (device, subject) = (*device, deployment.subject.clone());
+                    let row = Assignment { device, subject, deployment: id, standing, told, updated: now };
+                    assignments.push((deployment.desired.version(), row));
                 }
             }
         }
-        let gone = told.iter().flat_map(|(device, told)| told.gone.iter().map(move |model| (*device, model)));
+        let gone = told.iter().flat_map(|(device, told)| told.gone.iter().map(move |subject| (*device, subject)));
         let gone: Vec<_> = gone.collect();
         if assignments.is_empty() && outcomes.is_empty() && gone.is_empty() {
             return Ok(());
         }
         let mut tx = d.db.begin().await?;
-        for (device, model) in gone {
-            store::delete_assignment(&mut tx, tenant, device, model).await?;
+        for (device, subject) in gone {
+            store::delete_assignment(&mut tx, tenant, device, subject).await?;
         }
         for (id, _, is) in &outcomes {
             rollouts::put_outcome(&mut tx, tenant, *id, is).await?;
@@ -247,7 +248,7 @@ impl Reconciler {
     fn announce(
         &self,
         tenant: TenantId,
-        assignments: &[(u64, Assignment)],
+        assignments: &[(String, Assignment)],
         outcomes: &[(DeploymentId, aidos_protocol::api::rollouts::Outcome, Member)],
     ) {
         let d = &self.deployments;
@@ -260,7 +261,7 @@ impl Reconciler {
         }
         for (version, row) in assignments {
             let data = json!({
-                "device": row.device, "model": row.model, "version": version, "progress": row.standing.progress,
+                "device": row.device, "subject": row.subject, "version": version, "progress": row.standing.progress,
                 "step": row.standing.step, "error": row.standing.error,
             });
             d.events.publish(tenant, "deployment.progress", &row.deployment.to_string(), data);

@@ -1,5 +1,8 @@
 use super::*;
+use crate::rollouts::ports::Status;
+use crate::rollouts::tests::apply;
 use aidos_protocol::artifact::Digest;
+use aidos_protocol::twin::{DesiredModel, ModelState, ModelStatus};
 use proptest::prelude::*;
 
 fn deployment(age: i64, model: &str, version: u64, selector: &str) -> Deployment {
@@ -7,10 +10,8 @@ fn deployment(age: i64, model: &str, version: u64, selector: &str) -> Deployment
     let digest = Digest::of(format!("{model}@{version}").as_bytes());
     Deployment {
         id,
-        model: model.parse().unwrap(),
-        version,
-        digest,
-        desired: DesiredModel { deployment: Some(id), ..DesiredModel::new(version, digest, 1) },
+        subject: model.parse().unwrap(),
+        desired: Desired::Model(Box::new(DesiredModel { deployment: Some(id), ..DesiredModel::new(version, digest, 1) })),
         selector: selector.parse().unwrap(),
         state: State::Active,
         gradual: false,
@@ -29,21 +30,20 @@ fn fates(deployments: &[Deployment]) -> BTreeMap<DeploymentId, Fate> {
     deployments.iter().filter_map(|d| Some((d.id, Fate::of(d)?))).collect()
 }
 
-/// The device's models once the decision is carried out.
-fn after(decision: &Decision, wanted: &BTreeMap<ModelName, DesiredModel>) -> BTreeMap<ModelName, DesiredModel> {
+/// What the device is told once the decision is carried out.
+fn after(decision: &Decision, wanted: &BTreeMap<Subject, Desired>) -> BTreeMap<Subject, Desired> {
     let mut wanted = wanted.clone();
-    for edit in &decision.edits {
-        match edit {
-            Edit::SetModel { name, model } => _ = wanted.insert(name.clone(), model.clone()),
-            Edit::RemoveModel { name } => _ = wanted.remove(name),
-            other => panic!("a decision touches models only, not {other:?}"),
-        }
-    }
+    decision.edits.iter().for_each(|edit| apply(&mut wanted, edit));
     wanted
 }
 
-fn versions(wanted: &BTreeMap<ModelName, DesiredModel>) -> Vec<(String, u64)> {
-    wanted.iter().map(|(name, desired)| (name.to_string(), desired.version)).collect()
+fn versions(wanted: &BTreeMap<Subject, Desired>) -> Vec<(String, u64)> {
+    wanted.iter().map(|(subject, desired)| (subject.to_string(), desired.number())).collect()
+}
+
+fn model(deployment: &Deployment) -> DesiredModel {
+    let Desired::Model(model) = &deployment.desired else { panic!("{deployment:?}") };
+    (**model).clone()
 }
 
 #[test]
@@ -86,8 +86,8 @@ fn stopping_leaves_or_removes_the_model_as_asked() {
 
 #[test]
 fn what_a_person_put_there_stays_unless_a_deployment_wants_otherwise() {
-    let by_hand = DesiredModel { deployment: None, ..deployment(9, "m", 7, "*").desired };
-    let wanted = BTreeMap::from([("m".parse().unwrap(), by_hand)]);
+    let by_hand = DesiredModel { deployment: None, ..model(&deployment(9, "m", 7, "*")) };
+    let wanted = BTreeMap::from([("m".parse().unwrap(), Desired::Model(Box::new(by_hand)))]);
     assert_eq!(decide(&[], &BTreeMap::new(), &BTreeMap::new(), &labels(""), &wanted), Decision::default());
     let all = [deployment(1, "m", 1, "*")];
     assert_eq!(
@@ -98,7 +98,8 @@ fn what_a_person_put_there_stays_unless_a_deployment_wants_otherwise() {
 
 #[test]
 fn only_the_device_s_own_word_about_this_version_and_file_is_success() {
-    let told = deployment(1, "m", 2, "*").desired;
+    let told = deployment(1, "m", 2, "*");
+    let digest = told.desired.digest();
     let report = |state, desired_version, active_version, digest| ModelStatus {
         state,
         desired_version,
@@ -106,9 +107,10 @@ fn only_the_device_s_own_word_about_this_version_and_file_is_success() {
         digest,
         ..ModelStatus::default()
     };
-    let progress = |status: Option<&ModelStatus>| standing(&told, status).progress;
+    let standing = |status: Option<&ModelStatus>| told.desired.standing(status.cloned().map(Status::Model).as_ref());
+    let progress = |status: Option<&ModelStatus>| standing(status).progress;
     assert_eq!(progress(None), Progress::Pending);
-    let done = report(ModelState::Ready, Some(2), Some(2), Some(told.digest));
+    let done = report(ModelState::Ready, Some(2), Some(2), Some(digest));
     assert_eq!(progress(Some(&done)), Progress::Ready);
     for not_yet in [
         report(ModelState::Ready, Some(1), Some(1), None),
@@ -120,10 +122,10 @@ fn only_the_device_s_own_word_about_this_version_and_file_is_success() {
         assert_eq!(progress(Some(&not_yet)), Progress::Pending, "{not_yet:?}");
     }
     let failed = ModelStatus { error: "disk full".into(), ..report(ModelState::Failed, Some(2), Some(1), None) };
-    let standing = standing(&told, Some(&failed));
+    let failed = standing(Some(&failed));
     assert_eq!(
-        (standing.progress, standing.error.as_deref(), standing.active_version),
-        (Progress::Failed, Some("disk full"), Some(1))
+        (failed.progress, failed.error.as_deref(), failed.active_version.as_deref()),
+        (Progress::Failed, Some("disk full"), Some("1"))
     );
 }
 
@@ -154,9 +156,9 @@ proptest! {
         prop_assert!(second.edits.is_empty(), "{:?}", second.edits);
         prop_assert_eq!(&first.governed, &second.governed);
         // Whatever is there is governed by the deployment it names, and nothing is left of a removed one.
-        for (model, desired) in &then {
-            prop_assert_eq!(second.governed.get(model), desired.deployment.as_ref());
-            let by = all.iter().find(|d| Some(d.id) == desired.deployment).unwrap();
+        for (subject, desired) in &then {
+            prop_assert_eq!(second.governed.get(subject).copied(), desired.deployment());
+            let by = all.iter().find(|d| Some(d.id) == desired.deployment()).unwrap();
             prop_assert_ne!(by.state, State::Stopped { removed: true });
         }
     }
@@ -179,7 +181,7 @@ fn a_gradual_deployment_reaches_the_admitted_only_and_what_holds_stays_underneat
     let back = decide(std::slice::from_ref(&holds), &fates(&reverted), inside, &labels(""), &told(inside));
     assert_eq!(versions(&after(&back, &told(inside))), [("m".to_owned(), 1)]);
     let alone = decide(&[], &fates(&reverted), inside, &labels(""), &told(inside));
-    assert_eq!(after(&alone, &told(inside))[&gradual.model], holds.desired);
+    assert_eq!(after(&alone, &told(inside))[&gradual.subject], holds.desired);
     let first = BTreeMap::from([(gradual.id, Admission { trial: false, before: Some(None) })]);
     assert!(after(&decide(&[], &fates(&reverted), &first, &labels(""), &told(inside)), &told(inside)).is_empty());
 }
@@ -188,12 +190,16 @@ fn a_gradual_deployment_reaches_the_admitted_only_and_what_holds_stays_underneat
 fn a_device_on_trial_is_told_the_experiment_and_later_the_version_alone() {
     use aidos_protocol::rollout::Experiment;
     let mut gradual = Deployment { gradual: true, ..deployment(2, "m", 2, "*") };
-    gradual.desired.update.experiment = Some(Experiment::Shadow { percent: 10 });
+    let mut with = model(&gradual);
+    with.update.experiment = Some(Experiment::Shadow { percent: 10 });
+    gradual.desired = Desired::Model(Box::new(with));
     let all = [gradual.clone()];
     let told = |trial| {
         let admitted = BTreeMap::from([(gradual.id, Admission { trial, before: Some(None) })]);
-        after(&decide(&all, &fates(&all), &admitted, &labels(""), &BTreeMap::new()), &BTreeMap::new())[&gradual.model].clone()
+        let told = after(&decide(&all, &fates(&all), &admitted, &labels(""), &BTreeMap::new()), &BTreeMap::new());
+        let Desired::Model(model) = told[&gradual.subject].clone() else { panic!("{told:?}") };
+        model.update.experiment
     };
-    assert!(told(true).update.experiment.is_some());
-    assert!(told(false).update.experiment.is_none());
+    assert!(told(true).is_some());
+    assert!(told(false).is_none());
 }

@@ -1,4 +1,4 @@
-//! Rollouts: which model version is wanted where, and how far each device has come.
+//! Rollouts: which version of a model, of the agent or of its settings is wanted where, and how far each device has come.
 //!
 //! A rollout is a deployment that devices are admitted to in waves; the conductor opens a wave when the devices of the one before
 //! vouch for the version. A deployment is desired state: a background task compares it with what the devices' intents say and edits the difference,
@@ -6,9 +6,11 @@
 //! device itself reports. This room must never read the tables of the fleet or the registry.
 
 mod api;
+mod candidate;
 mod conductor;
 mod course;
 mod deployments;
+mod desired;
 mod judge;
 mod machine;
 mod members;
@@ -25,7 +27,9 @@ mod store;
 mod tests;
 
 pub(crate) use api::router;
+pub(crate) use candidate::Offers;
 pub(crate) use conductor::Conductor;
 pub(crate) use deployments::{DeploymentError, Deployments};
-pub(crate) use ports::{Account, Change, DeviceFacts, DevicePage, Fleet, FleetError, Wanted};
+pub(crate) use desired::Desired;
+pub(crate) use ports::{Account, Change, DeviceFacts, DevicePage, Fleet, FleetError, Status, Wanted};
 pub(crate) use reconcile::Reconciler;

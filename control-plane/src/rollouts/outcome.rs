@@ -3,28 +3,23 @@
 
 use super::machine::Standing;
 use super::ports::Account;
+use super::ports::Status;
 use super::rollout_store::Member;
 use super::store::Deployment;
-use aidos_protocol::DeploymentId;
 use aidos_protocol::api::deployments::Progress;
 use aidos_protocol::api::rollouts::Outcome;
 use aidos_protocol::time::Micros;
-use aidos_protocol::twin::{DesiredModel, Health, HealthReport, ModelState, ModelStatus};
+use aidos_protocol::twin::{Health, HealthReport};
 
-/// The report, if it speaks of what the device was told by `rollout`.
-pub(super) fn of(rollout: DeploymentId, told: &DesiredModel, health: Option<HealthReport>) -> Option<HealthReport> {
-    health.filter(|report| report.version == told.version && report.digest == told.digest && report.deployment == Some(rollout))
-}
-
-/// What follows for a device that was told something (`trial`: the experiment only), with its report [`of`] the rollout. `None`:
+/// What follows for a device that was told something (`trial`: the experiment only), with its report of what it was told. `None`:
 /// nothing yet.
 pub(super) fn judge(
     trial: bool,
     standing: &Standing,
-    status: Option<&ModelStatus>,
+    status: Option<&Status>,
     ours: Option<&HealthReport>,
 ) -> Option<(Outcome, String)> {
-    let in_trial = status.is_some_and(|status| status.state == ModelState::Trial);
+    let in_trial = status.is_some_and(Status::in_experiment);
     Some(match ours.map(|report| (report.health, report)) {
         Some((Health::Unhealthy, report)) => (Outcome::Failed, reason(&report.reason)),
         // A report from the experiment does not vouch for the version answering alone.
@@ -44,11 +39,11 @@ pub(super) fn follow(
     account: &Account,
     now: Micros,
 ) -> Option<Member> {
-    let model = &deployment.model;
-    let report = of(deployment.id, &deployment.desired, account.health.get(model).cloned());
-    let transfer = account.transfers.get(model);
-    let transfer = transfer.filter(|transfer| transfer.version == deployment.version && transfer.digest == deployment.digest);
-    let (outcome, reason) = judge(was.trial, standing, account.models.get(model), report.as_ref())
+    let (subject, told) = (&deployment.subject, &deployment.desired);
+    let report = account.health.get(subject).filter(|report| told.is_in(report, deployment.id)).cloned();
+    let transfer = account.transfers.get(subject);
+    let transfer = transfer.filter(|transfer| transfer.version == told.number() && transfer.digest == told.digest());
+    let (outcome, reason) = judge(was.trial, standing, account.statuses.get(subject), report.as_ref())
         .filter(|_| was.outcome != Outcome::Waiting)
         // What it said before it fell silent is no new word.
         .filter(|_| was.outcome != Outcome::Silent || report.is_none() || report != was.report)
@@ -70,9 +65,10 @@ fn reason(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rollouts::machine;
+    use crate::rollouts::desired::Desired;
     use aidos_protocol::artifact::Digest;
-    use aidos_protocol::{DeviceId, TenantId, time::Micros, twin::Measures};
+    use aidos_protocol::twin::{DesiredModel, Measures, ModelState, ModelStatus};
+    use aidos_protocol::{DeploymentId, DeviceId, TenantId};
 
     fn rollout() -> DeploymentId {
         "dep_00000000000000000000000000000009".parse().unwrap()
@@ -82,7 +78,7 @@ mod tests {
         HealthReport {
             tenant: TenantId::new(1),
             device: DeviceId::new(1),
-            model: "m".parse().unwrap(),
+            subject: "m".parse().unwrap(),
             version: 2,
             digest: Digest::of(b"2"),
             deployment: Some(rollout()),
@@ -98,15 +94,16 @@ mod tests {
 
     fn judged(trial: bool, state: ModelState, health: Option<&HealthReport>) -> Option<(Outcome, String)> {
         let told = DesiredModel::new(2, Digest::of(b"2"), 1);
-        let status = ModelStatus {
+        let status = Status::Model(ModelStatus {
             desired_version: Some(2),
             active_version: Some(2),
             state,
             digest: Some(told.digest),
             ..ModelStatus::default()
-        };
-        let standing = machine::standing(&told, Some(&status));
-        judge(trial, &standing, Some(&status), of(rollout(), &told, health.cloned()).as_ref())
+        });
+        let told = Desired::Model(Box::new(told));
+        let ours = health.filter(|report| told.is_in(report, rollout()));
+        judge(trial, &told.standing(Some(&status)), Some(&status), ours)
     }
 
     #[test]

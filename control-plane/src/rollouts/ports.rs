@@ -1,11 +1,12 @@
 //! What rollouts need of the fleet.
 
+use super::desired::Desired;
 use crate::platform::db::StoreError;
 use aidos_protocol::{
-    DeviceId, ModelName, TenantId,
+    DeviceId, Subject, TenantId,
     rollout::Constraints,
     selector::Selector,
-    twin::{DesiredModel, Edit, HealthReport, ModelStatus, Transfer},
+    twin::{Edit, HealthReport, ModelState, ModelStatus, ReleaseStatus, SettingsStatus, Transfer},
 };
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -32,18 +33,36 @@ pub(crate) struct DevicePage {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Wanted {
     pub(crate) labels: BTreeMap<String, String>,
-    pub(crate) models: BTreeMap<ModelName, DesiredModel>,
+    pub(crate) desired: BTreeMap<Subject, Desired>,
 }
 
-/// A device's own account of its models.
+/// What a device reports of a subject.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Status {
+    /// Of a model.
+    Model(ModelStatus),
+    /// Of the agent's own version.
+    Release(ReleaseStatus),
+    /// Of the agent's settings.
+    Settings(SettingsStatus),
+}
+
+impl Status {
+    /// Whether the version takes part in an experiment, and does not answer alone.
+    pub(super) fn in_experiment(&self) -> bool {
+        matches!(self, Self::Model(status) if status.state == ModelState::Trial)
+    }
+}
+
+/// A device's own account of what it was told.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Account {
-    /// What it reports of them.
-    pub(crate) models: BTreeMap<ModelName, ModelStatus>,
-    /// Their newest health reports, if they are signed by the device.
-    pub(crate) health: BTreeMap<ModelName, HealthReport>,
-    /// What came over the line for them.
-    pub(crate) transfers: BTreeMap<ModelName, Transfer>,
+    /// What it reports.
+    pub(crate) statuses: BTreeMap<Subject, Status>,
+    /// The newest health reports, if they are signed by the device.
+    pub(crate) health: BTreeMap<Subject, HealthReport>,
+    /// What came over the line.
+    pub(crate) transfers: BTreeMap<Subject, Transfer>,
 }
 
 /// Something happened to a twin.
@@ -51,7 +70,7 @@ pub(crate) struct Account {
 pub(crate) enum Change {
     /// The device's intent is another one.
     Intent(TenantId, DeviceId),
-    /// What the device reports of its models is another thing, or the device is new.
+    /// What the device reports of what it was told is another thing, or the device is new.
     Report(TenantId, DeviceId),
     /// Some changes were missed.
     Missed,
@@ -89,11 +108,17 @@ pub(crate) trait Fleet: Send + Sync + 'static {
     /// Edits the device's intent; edits that change nothing are fine.
     async fn edit(&self, tenant: TenantId, device: DeviceId, edits: &[Edit]) -> Result<(), FleetError>;
 
-    /// What devices say of their models; one that never said anything may be missing.
+    /// What devices say of what they were told; one that never said anything may be missing.
     async fn accounts(&self, tenant: TenantId, devices: &[DeviceId]) -> Result<BTreeMap<DeviceId, Account>, FleetError>;
 
-    /// Why the device does not fit, if it does not.
-    async fn unfit(&self, tenant: TenantId, device: DeviceId, constraints: &Constraints) -> Result<Option<String>, FleetError>;
+    /// Why the device does not fit, if it does not. `archs`: those that there is something for; none: all.
+    async fn unfit(
+        &self,
+        tenant: TenantId,
+        device: DeviceId,
+        constraints: &Constraints,
+        archs: &[&str],
+    ) -> Result<Option<String>, FleetError>;
 
     /// The devices that have a session now.
     async fn online(&self, tenant: TenantId) -> Result<BTreeSet<DeviceId>, FleetError>;

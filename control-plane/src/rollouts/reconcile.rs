@@ -15,7 +15,7 @@ use super::ports::{Change, FleetError};
 use super::rollout_store as rollouts;
 use super::store;
 use crate::platform::db::StoreError;
-use aidos_protocol::{DeploymentId, DeviceId, ModelName, TenantId};
+use aidos_protocol::{DeploymentId, DeviceId, Subject, TenantId};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use std::collections::{BTreeMap, BTreeSet};
@@ -130,7 +130,7 @@ impl Reconciler {
     pub(super) async fn sweep(&self, tenant: TenantId, deep: bool) -> Result<(), DeploymentError> {
         let d = &self.deployments;
         let known = self.known(tenant).await?;
-        let mut due: BTreeMap<(DeviceId, ModelName), DeploymentId> = BTreeMap::new();
+        let mut due: BTreeMap<(DeviceId, Subject), DeploymentId> = BTreeMap::new();
         for deployment in &known.active {
             let admitted = match deployment.gradual {
                 true => Some(rollouts::admitted(d.db.pool(), tenant, deployment.id).await?),
@@ -142,7 +142,7 @@ impl Reconciler {
                 after = page.next;
                 let reached =
                     page.devices.into_iter().filter(|device| admitted.as_ref().is_none_or(|of| of.contains(&device.id)));
-                due.extend(reached.map(|device| ((device.id, deployment.model.clone()), deployment.id)));
+                due.extend(reached.map(|device| ((device.id, deployment.subject.clone()), deployment.id)));
                 if after.is_none() {
                     break;
                 }
@@ -154,10 +154,10 @@ impl Reconciler {
             let page = store::all_assignments(d.db.pool(), tenant, (&after.0, &after.1), PAGE).await?;
             let more = page.len() == PAGE as usize;
             if let Some(last) = page.last() {
-                after = (last.device.to_string(), last.model.to_string());
+                after = (last.device.to_string(), last.subject.to_string());
             }
             for row in page {
-                let same = due.remove(&(row.device, row.model.clone())) == Some(row.deployment);
+                let same = due.remove(&(row.device, row.subject.clone())) == Some(row.deployment);
                 // A device that refused may have made room.
                 if deep || !same || row.standing.is_untold() {
                     devices.insert(row.device);
@@ -219,7 +219,9 @@ impl Reconciler {
         let d = &self.deployments;
         for deployment in store::to_release(d.db.pool(), tenant).await? {
             let mut tx = d.db.begin().await?;
-            d.models.release(&mut tx, tenant, &deployment.model, &holder(deployment.id)).await?;
+            if let Some(model) = deployment.subject.model() {
+                d.offers.models.release(&mut tx, tenant, model, &holder(deployment.id)).await?;
+            }
             store::released(&mut tx, tenant, deployment.id).await?;
             tx.commit().await?;
         }

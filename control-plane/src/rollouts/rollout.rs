@@ -1,19 +1,19 @@
 //! Rollouts as people make, watch and steer them. Nothing here tells a device anything: the conductor admits devices by what is
 //! written, and the reconciler tells them.
 
+use super::candidate::Candidate;
 use super::course::{Command, Course, Tally};
 use super::deployments::{Made, PAGE, Plan as Reach, holder};
+use super::desired::Desired;
 use super::members;
 use super::ports::DeviceFacts;
 use super::rollout_store::{self as rollouts, Member, Rollout};
 use super::store::{self, Deployment, State};
 use super::{DeploymentError, Deployments};
-use crate::registry::ModelVersion;
 use crate::tenants::Caller;
 use aidos_protocol::api::rollouts::{Outcome, RolloutPhase};
-use aidos_protocol::rollout::{Metric, Plan, Share};
+use aidos_protocol::rollout::{Plan, Share};
 use aidos_protocol::selector::Selector;
-use aidos_protocol::twin::DesiredModel;
 use aidos_protocol::{DeploymentId, DeviceId, TenantId};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,7 +34,7 @@ pub(crate) struct Whole {
 
 /// The devices of a rollout that is, or would be, made now.
 pub(super) struct Cast {
-    pub(super) version: ModelVersion,
+    pub(super) candidate: Candidate,
     pub(super) selector: Selector,
     pub(super) matching: u64,
     /// In the order of the waves.
@@ -50,28 +50,28 @@ impl Deployments {
         &self,
         tenant: TenantId,
         id: DeploymentId,
-        model: &str,
+        reference: &str,
         selector: &str,
         plan: &Plan,
     ) -> Result<Cast, DeploymentError> {
         plan.check().map_err(DeploymentError::Plan)?;
         let selector: Selector = selector.parse()?;
-        let version = self.models.resolve(tenant, model).await?;
-        if version.golden_digest.is_none() && plan.gates.iter().any(|gate| gate.metric == Metric::SelfTest) {
-            let text = format!(
-                "{}@{} brings no golden cases to test itself with: push it with `--golden`, or leave this gate out",
-                version.name, version.version
-            );
-            return Err(DeploymentError::Plan(aidos_protocol::rollout::PlanError { field: "gates", message: text }));
-        }
-        let mut cast =
-            Cast { version, selector, matching: 0, members: Vec::new(), bounds: Vec::new(), unfit: 0, reasons: Vec::new() };
+        let candidate = self.offers.resolve(tenant, reference).await?;
+        candidate.desired.check(&candidate.named(), plan).map_err(DeploymentError::Plan)?;
+        let archs = candidate.desired.archs();
+        let mut cast = Cast {
+            candidate: candidate.clone(),
+            selector,
+            matching: 0,
+            members: Vec::new(),
+            bounds: Vec::new(),
+            unfit: 0,
+            reasons: Vec::new(),
+        };
         let mut devices = BTreeSet::new();
         for device in self.all_matching(tenant, &cast.selector).await? {
             cast.matching += 1;
-            if !plan.constraints.is_none()
-                && let Some(reason) = self.fleet.unfit(tenant, device, &plan.constraints).await?
-            {
+            if let Some(reason) = self.fleet.unfit(tenant, device, &plan.constraints, &archs).await? {
                 cast.unfit += 1;
                 if cast.reasons.len() < REASONS {
                     cast.reasons.push(format!("{device}: {reason}"));
@@ -109,30 +109,30 @@ impl Deployments {
     pub(crate) async fn forecast(
         &self,
         tenant: TenantId,
-        model: &str,
+        reference: &str,
         selector: &str,
         plan: &Plan,
         show: usize,
     ) -> Result<Forecast, DeploymentError> {
-        let cast = self.cast(tenant, DeploymentId::new(self.clock.now().as_millis()), model, selector, plan).await?;
+        let cast = self.cast(tenant, DeploymentId::new(self.clock.now().as_millis()), reference, selector, plan).await?;
         let mut present = 0;
         let mut first = Vec::new();
         let devices: Vec<_> = cast.members.iter().map(|(device, _)| *device).collect();
         for some in devices.chunks(PAGE as usize) {
             let wanted = self.fleet.wanted(tenant, some).await?;
             for device in some {
-                let wanted = wanted.get(device).and_then(|wanted| wanted.models.get(&cast.version.name));
-                present += u64::from(wanted.is_some_and(|desired| desired.digest == cast.version.digest));
+                let wanted = wanted.get(device).and_then(|wanted| wanted.desired.get(&cast.candidate.subject));
+                present += u64::from(wanted.is_some_and(|desired| desired.digest() == cast.candidate.desired.digest()));
                 if first.len() < show
                     && let Some(facts) = self.fleet.device(tenant, *device).await?
                 {
-                    first.push((facts, wanted.map(|desired| desired.version)));
+                    first.push((facts, wanted.map(Desired::version)));
                 }
             }
         }
         let of = |wave: usize| cast.members.iter().filter(|(_, of)| *of == wave).count() as u64;
         let waves = plan.waves.shares().iter().enumerate().map(|(wave, share)| (share.to_string(), of(wave))).collect();
-        let reach = Reach { version: cast.version, selector: cast.selector, matching: cast.matching, first };
+        let reach = Reach { candidate: cast.candidate, selector: cast.selector, matching: cast.matching, first };
         Ok(Forecast { reach, waves, present, unfit: cast.unfit, reasons: cast.reasons, members: cast.members.len() as u64 })
     }
 
@@ -140,33 +140,34 @@ impl Deployments {
     pub(crate) async fn roll_out(
         &self,
         caller: &Caller,
-        model: &str,
+        reference: &str,
         selector: &str,
         plan: Plan,
         undoes: Option<DeploymentId>,
     ) -> Result<Made, DeploymentError> {
         let (tenant, now) = (caller.tenant, self.clock.now());
         let id = DeploymentId::new(now.as_millis());
-        let cast = self.cast(tenant, id, model, selector, &plan).await?;
-        let version = &cast.version;
+        let cast = self.cast(tenant, id, reference, selector, &plan).await?;
+        let Candidate { subject, desired } = cast.candidate;
         let mut tx = self.db.begin().await?;
-        let holding = store::holding(&mut tx, tenant, &version.name, &cast.selector, false).await?;
-        if let Some(same) = holding.filter(|holding| holding.version == version.version) {
+        let holding = store::holding(&mut tx, tenant, &subject, &cast.selector, false).await?;
+        if let Some(same) = holding.filter(|holding| holding.desired.is_of(&desired)) {
             return Ok(Made::Existing(same));
         }
-        if let Some(other) = store::holding(&mut tx, tenant, &version.name, &cast.selector, true).await? {
+        if let Some(other) = store::holding(&mut tx, tenant, &subject, &cast.selector, true).await? {
             let text = format!(
-                "{} of {}@{} is under way on the same selector: `aidos rollout abort {}` ends it, `promote` brings it on",
-                other.id, other.model, other.version, other.id
+                "{} of {} is under way on the same selector: `aidos rollout abort {}` ends it, `promote` brings it on",
+                other.id,
+                other.named(),
+                other.id
             );
             return Err(DeploymentError::Conflict(text));
         }
         let created = self.place(&mut tx, tenant, now).await?;
         let row = Deployment {
-            desired: DesiredModel { update: plan.policy(true), ..self.desired(version, id) },
             gradual: true,
             priority: plan.priority,
-            ..self.row(caller, id, version, cast.selector.clone(), created)
+            ..self.row(caller, id, Candidate { subject, desired: desired.as_planned(&plan) }, cast.selector, created)
         };
         self.insert(&mut tx, caller, &row).await?;
         let course = Course::new(&plan);
@@ -174,7 +175,7 @@ impl Deployments {
         rollouts::insert(&mut tx, tenant, &rollout).await?;
         rollouts::add_members(&mut tx, tenant, id, &cast.members, now).await?;
         let detail = json!({
-            "model": row.model, "version": row.version, "selector": row.selector, "waves": rollout.plan.waves,
+            "subject": row.subject, "version": row.desired.version(), "selector": row.selector, "waves": rollout.plan.waves,
             "devices": cast.members.len(), "undoes": undoes,
         });
         self.activity.record(&mut tx, caller, "rollout.create", &id.to_string(), detail.clone()).await?;
@@ -211,7 +212,7 @@ impl Deployments {
     /// Bytes that came over the devices' lines for the file, and bytes that they were spared.
     pub(super) async fn traffic(&self, tenant: TenantId, deployment: &Deployment) -> Result<(u64, u64), DeploymentError> {
         let (devices, bytes) = rollouts::fetched(self.db.pool(), tenant, deployment.id).await?;
-        Ok((bytes, devices.saturating_mul(deployment.desired.size).saturating_sub(bytes)))
+        Ok((bytes, devices.saturating_mul(deployment.desired.size()).saturating_sub(bytes)))
     }
 
     /// What is known of a device, without its twin.
@@ -280,7 +281,7 @@ impl Deployments {
         &self,
         caller: &Caller,
         id: DeploymentId,
-        to: Option<u64>,
+        to: Option<&str>,
         reason: &str,
     ) -> Result<Whole, DeploymentError> {
         let tenant = caller.tenant;
@@ -304,16 +305,18 @@ impl Deployments {
         if under_way {
             self.steer(caller, id, &Command::Abort { revert: Some(true), reason: format!("undone: {reason}") }, reason).await?;
         }
-        let version = match (store::earlier(self.db.pool(), tenant, &deployment, to).await?, to) {
-            (Some(earlier), _) => earlier.version,
-            (None, Some(to)) => to,
-            (None, None) => {
-                let text = format!(
-                    "{id} is the first of {} on `{}`: name a version with `--to`, or take the model off with \
-                     `aidos deployment stop {id} --remove`",
-                    deployment.model, deployment.selector
-                );
-                return Err(DeploymentError::Conflict(text));
+        let version = match to {
+            Some(version) => version.to_owned(),
+            None => {
+                let earlier = store::earlier(self.db.pool(), tenant, &deployment).await?;
+                let first = || {
+                    DeploymentError::Conflict(format!(
+                        "{id} is the first of {} on `{}`: name a version with `--to`, or take it off with \
+                         `aidos deployment stop {id} --remove`",
+                        deployment.subject, deployment.selector
+                    ))
+                };
+                earlier.ok_or_else(first)?.desired.version()
             }
         };
         let old = rollout.map(|rollout| rollout.plan).unwrap_or_default();
@@ -324,8 +327,8 @@ impl Deployments {
             max_failed: "100%".parse().expect("a limit"),
             ..Plan::default()
         };
-        let model = format!("{}@{version}", deployment.model);
-        let made = self.roll_out(caller, &model, &deployment.selector.to_string(), plan, Some(id)).await?;
+        let reference = format!("{}@{version}", deployment.subject);
+        let made = self.roll_out(caller, &reference, &deployment.selector.to_string(), plan, Some(id)).await?;
         let (Made::New(row) | Made::Existing(row)) = made;
         self.rollout(tenant, row.id).await
     }
@@ -335,16 +338,14 @@ impl Deployments {
         &self,
         caller: &Caller,
         id: DeploymentId,
-        version: &ModelVersion,
+        candidate: Candidate,
         selector: Selector,
         created: aidos_protocol::time::Micros,
     ) -> Deployment {
         Deployment {
             id,
-            model: version.name.clone(),
-            version: version.version,
-            digest: version.digest,
-            desired: self.desired(version, id),
+            subject: candidate.subject,
+            desired: candidate.desired.by(id),
             selector,
             state: State::Active,
             gradual: false,
@@ -355,18 +356,7 @@ impl Deployments {
         }
     }
 
-    fn desired(&self, version: &ModelVersion, id: DeploymentId) -> DesiredModel {
-        let inline = if version.manifest_digest.is_none() { version.manifest.clone() } else { None };
-        DesiredModel {
-            manifest: inline,
-            manifest_digest: version.manifest_digest,
-            golden_digest: version.golden_digest,
-            deployment: Some(id),
-            ..DesiredModel::new(version.version, version.digest, version.size)
-        }
-    }
-
-    /// Writes a new deployment and keeps its model version.
+    /// Writes a new deployment, and keeps its model version from being deleted. Releases and settings never are.
     pub(super) async fn insert(
         &self,
         tx: &mut crate::platform::db::Tx,
@@ -377,11 +367,14 @@ impl Deployments {
         store::insert(tx, caller.tenant, row).await.map_err(|error| match error {
             // On Postgres two people may have done the same at once.
             StoreError::Conflict(_) => DeploymentError::Conflict(
-                "someone else deployed the same model on the same selector just now: look at that deployment first".into(),
+                "someone else deployed the same on the same selector just now: look at that deployment first".into(),
             ),
             error => error.into(),
         })?;
-        Ok(self.models.hold(tx, caller.tenant, &row.model, row.version, &holder(row.id)).await?)
+        if let Some(model) = row.subject.model() {
+            self.offers.models.hold(tx, caller.tenant, model, row.desired.number(), &holder(row.id)).await?;
+        }
+        Ok(())
     }
 }
 

@@ -16,7 +16,7 @@ use aidos_protocol::api::rollouts::{
     RolloutPhase, RolloutStage, RolloutView, UndoRollout, WaveView,
 };
 use aidos_protocol::rollout::Plan;
-use aidos_protocol::{DeploymentId, EventId, ModelName, time::Micros};
+use aidos_protocol::{DeploymentId, EventId, Subject, time::Micros};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -41,9 +41,9 @@ pub(super) fn router(deployments: Deployments, tenants: Tenants) -> OpenApiRoute
 #[derive(Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 struct Filter {
-    /// Only of this model.
+    /// Only of this model, of `agent.release`, or of `agent.config`.
     #[param(value_type = Option<String>)]
-    model: Option<ModelName>,
+    subject: Option<Subject>,
 }
 
 /// List rollouts, newest first
@@ -57,7 +57,7 @@ async fn list(
 ) -> Result<Json<Page<RolloutView>>, ApiError> {
     let before = page.after()?.unwrap_or(Micros(i64::MAX));
     let limit = u32::try_from(page.limit()? + 1).unwrap_or(u32::MAX);
-    let rows = deployments.list(caller.tenant, filter.model.as_ref(), None, before, limit).await?;
+    let rows = deployments.list(caller.tenant, filter.subject.as_ref(), None, before, limit).await?;
     let rows = page.page(rows, |row| row.created)?;
     let mut items = Vec::with_capacity(rows.items.len());
     for row in rows.items {
@@ -75,25 +75,25 @@ struct How {
     dry_run: bool,
 }
 
-/// Roll out a model version
+/// Roll out a version of a model, of the agent or of its settings
 ///
 /// Answers 200 with the one that holds already when it is the same; 200 with a forecast for a dry run.
 #[utoipa::path(post, path = "/api/v1/rollouts", operation_id = "createRollout", tag = "rollouts", params(How), request_body = CreateRollout,
     responses((status = 201, body = RolloutView), (status = 200, body = RolloutForecast),
-        (status = 409, description = "One of the same model on the same selector is under way"),
-        (status = 422, description = "The selector, the model reference or the plan cannot be followed")))]
+        (status = 409, description = "One of the same subject on the same selector is under way"),
+        (status = 422, description = "The selector, the reference or the plan cannot be followed")))]
 async fn create(
     Operator(caller): Operator,
     State(deployments): State<Deployments>,
     Query(How { dry_run }): Query<How>,
     Json(request): Json<CreateRollout>,
 ) -> Result<Response, ApiError> {
-    let CreateRollout { model, selector, plan } = request;
+    let CreateRollout { subject, selector, plan } = request;
     if dry_run {
-        let forecast = deployments.forecast(caller.tenant, &model, &selector, &plan, PLANNED).await?;
+        let forecast = deployments.forecast(caller.tenant, &subject, &selector, &plan, PLANNED).await?;
         return Ok(Json(foretold(forecast, &plan)).into_response());
     }
-    let made = deployments.roll_out(&caller, &model, &selector, plan, None).await?;
+    let made = deployments.roll_out(&caller, &subject, &selector, plan, None).await?;
     let (Made::New(row) | Made::Existing(row)) = &made;
     let view = seen(&deployments, caller.tenant, deployments.rollout(caller.tenant, row.id).await?).await?;
     Ok(match made {
@@ -247,7 +247,7 @@ async fn undo(
     Path(id): Path<DeploymentId>,
     Json(UndoRollout { to, reason }): Json<UndoRollout>,
 ) -> Result<Json<RolloutView>, ApiError> {
-    let whole = deployments.undo(&caller, id, to, &reason).await?;
+    let whole = deployments.undo(&caller, id, to.as_deref(), &reason).await?;
     Ok(Json(seen(&deployments, caller.tenant, whole).await?))
 }
 
@@ -261,15 +261,14 @@ fn foretold(forecast: Forecast, plan: &Plan) -> RolloutForecast {
     });
     let each = u64::from(plan.soak_s.max(plan.watch_s.unwrap_or(0))) + u64::from(plan.experiment_s);
     RolloutForecast {
-        model: reach.version.name,
-        version: reach.version.version,
-        digest: reach.version.digest,
+        version: reach.candidate.desired.version(),
+        subject: reach.candidate.subject,
         selector: reach.selector,
         matching: reach.matching,
         unfit,
         unfit_reasons: reasons,
         present,
-        bytes_at_most: members.saturating_sub(present).saturating_mul(reach.version.size),
+        bytes_at_most: members.saturating_sub(present).saturating_mul(reach.candidate.desired.size()),
         seconds_at_least: each * waves.len() as u64,
         waves: waves.into_iter().map(|(share, devices)| ForecastWave { share, devices }).collect(),
         devices: devices.collect(),
@@ -286,9 +285,8 @@ async fn seen(deployments: &Deployments, tenant: aidos_protocol::TenantId, whole
     let (bytes_fetched, bytes_saved) = deployments.traffic(tenant, &deployment).await?;
     let mut view = RolloutView {
         id: deployment.id,
-        model: deployment.model,
-        version: deployment.version,
-        digest: deployment.digest,
+        version: deployment.desired.version(),
+        subject: deployment.subject,
         selector: deployment.selector,
         plan: Plan::default(),
         phase: RolloutPhase::Running,

@@ -1,12 +1,13 @@
 //! Rollouts and their devices in the database. Every statement names the tenant.
 
 use super::course::{Course, Reading, Tally};
+use super::desired::Desired;
 use super::machine::Admission;
 use super::store::{parsed, signed, undecodable, unsigned};
 use crate::platform::db::{Among, StoreError};
 use aidos_protocol::api::rollouts::{Outcome, RolloutPhase};
 use aidos_protocol::rollout::Plan;
-use aidos_protocol::twin::{DesiredModel, HealthReport};
+use aidos_protocol::twin::HealthReport;
 use aidos_protocol::{DeploymentId, DeviceId, TenantId, time::Micros};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -431,7 +432,7 @@ pub(super) async fn remember(
     tenant: TenantId,
     rollout: DeploymentId,
     device: DeviceId,
-    before: Option<&DesiredModel>,
+    before: Option<&Desired>,
 ) -> Result<(), StoreError> {
     sqlx::query::<Any>(
         "UPDATE rollout_devices SET before = $4 WHERE tenant_id = $1 AND rollout_id = $2 AND device_id = $3 AND before IS NULL",

@@ -4,14 +4,17 @@ use super::course::Command;
 use super::deployments::Made;
 use super::rollout_store::Member;
 use super::store::Deployment;
-use super::tests::World;
-use super::{Conductor, DeploymentError};
+use super::tests::{World, obeyed};
+use super::{Conductor, DeploymentError, Desired, Status};
 use crate::platform::db::Db;
 use crate::platform::testing::both_stores;
+use aidos_protocol::api::releases::CreateRelease;
 use aidos_protocol::api::rollouts::{Outcome, RolloutPhase as Phase};
+use aidos_protocol::inventory::Inventory;
 use aidos_protocol::rollout::Plan;
-use aidos_protocol::twin::{Health, HealthReport, Measures, ModelState, ModelStatus};
-use aidos_protocol::{DeploymentId, DeviceId, ModelName, time::Micros};
+use aidos_protocol::twin::{Health, HealthReport, Measures, ModelState, ReleaseState};
+use aidos_protocol::{DeploymentId, DeviceId, Subject, time::Micros};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -31,9 +34,12 @@ both_stores!(
     a_plan_that_cannot_be_followed_names_its_field,
     two_operators_at_once_are_judged_one_after_the_other,
     the_running_tasks_finish_a_rollout_by_themselves,
+    a_release_of_the_agent_goes_in_waves_and_a_bad_one_goes_back_to_the_one_before,
+    settings_go_in_waves_and_are_undone,
+    a_release_with_another_binary_is_another_deployment,
 );
 
-fn digits() -> ModelName {
+fn digits() -> Subject {
     "digits".parse().unwrap()
 }
 
@@ -66,32 +72,36 @@ impl World {
     fn vouch(&self, device: DeviceId, health: Health) {
         let tenant = self.alice.tenant;
         self.fleet.change(tenant, device, |twin| {
-            for (model, desired) in &twin.wanted.models {
+            for (subject, desired) in &twin.wanted.desired {
                 let good = health != Health::Unhealthy;
-                let status = ModelStatus {
-                    desired_version: Some(desired.version),
-                    active_version: Some(if good { desired.version } else { 1 }),
-                    state: if good { ModelState::Ready } else { ModelState::RolledBack },
-                    digest: good.then_some(desired.digest),
-                    ..ModelStatus::default()
+                let mut status = obeyed(desired);
+                if let (false, Status::Model(status)) = (good, &mut status) {
+                    (status.active_version, status.digest, status.state) = (Some(1), None, ModelState::RolledBack);
+                }
+                if let (false, Status::Release(status)) = (good, &mut status) {
+                    status.state = ReleaseState::RolledBack;
+                }
+                twin.reported.insert(subject.clone(), status);
+                let digest = match desired {
+                    Desired::Release(release) => release.binaries[0].digest,
+                    other => other.digest(),
                 };
-                twin.reported.insert(model.clone(), status);
                 let report = HealthReport {
                     tenant,
                     device,
-                    model: model.clone(),
-                    version: desired.version,
-                    digest: desired.digest,
-                    deployment: desired.deployment,
+                    subject: subject.clone(),
+                    version: desired.number(),
+                    digest,
+                    deployment: desired.deployment(),
                     boot_id: 1,
                     health,
                     reason: if good { String::new() } else { "it answers nonsense".into() },
                     self_test: None,
-                    candidate: Measures { requests: 100, ..Measures::default() },
+                    candidate: Measures { requests: 100, memory_bytes: Some(30 << 20), ..Measures::default() },
                     baseline: None,
                     at_us: Micros(1),
                 };
-                twin.health.insert(model.clone(), report);
+                twin.health.insert(subject.clone(), report);
             }
         });
     }
@@ -237,7 +247,8 @@ async fn a_device_that_watches_quietly_is_not_silent(db: Db) {
     for device in &lab {
         world.vouch(*device, Health::Watching);
         world.fleet.change(world.alice.tenant, *device, |twin| {
-            twin.reported.get_mut(&digits()).unwrap().state = ModelState::Watching;
+            let Some(Status::Model(status)) = twin.reported.get_mut(&digits()) else { panic!("it reported") };
+            status.state = ModelState::Watching;
         });
     }
     world.check_all().await;
@@ -279,12 +290,12 @@ async fn undo_brings_back_the_version_before_and_can_be_undone(db: Db) {
     let undo = world.deployments.undo(&world.alice, rollout.id, None, "slow").await.unwrap().deployment;
     world.turn(undo.id, Health::Healthy, &lab).await;
     world.turn(undo.id, Health::Healthy, &lab).await;
-    assert_eq!((undo.version, world.count(&lab, 1)), (1, 3));
+    assert_eq!((undo.desired.number(), world.count(&lab, 1)), (1, 3));
     assert!(matches!(world.deployments.undo(&world.alice, rollout.id, None, "").await, Err(DeploymentError::Conflict(_))));
     world.registry.clock.advance(Duration::from_secs(1));
     let redo = world.deployments.undo(&world.alice, undo.id, None, "no, it was fine").await.unwrap().deployment;
     world.turn(redo.id, Health::Healthy, &lab).await;
-    assert_eq!((redo.version, world.count(&lab, 2)), (2, 3));
+    assert_eq!((redo.desired.number(), world.count(&lab, 2)), (2, 3));
 
     // One that is under way is aborted, and its devices go back.
     world.turn(redo.id, Health::Healthy, &lab).await;
@@ -302,13 +313,13 @@ async fn a_hand_set_version_comes_back_when_there_is_nothing_underneath(db: Db) 
     let version = world.registry.models.resolve(tenant, "digits@1").await.unwrap();
     world.fleet.change(tenant, device, |twin| {
         let by_hand = aidos_protocol::twin::DesiredModel::new(1, version.digest, version.size);
-        twin.wanted.models.insert(digits(), by_hand);
+        twin.wanted.desired.insert(digits(), Desired::Model(Box::new(by_hand)));
     });
     let rollout = world.roll_out("digits@2", "site=lab", waves("100%")).await;
     world.turn(rollout.id, Health::Unhealthy, &[device]).await;
     assert_eq!((world.phase(rollout.id).await, world.versions(device)), (Phase::Aborted, vec![1]));
-    let wanted = world.fleet.twins.lock().unwrap()[&(tenant, device)].wanted.models[&digits()].clone();
-    assert_eq!(wanted.deployment, None);
+    let wanted = world.fleet.twins.lock().unwrap()[&(tenant, device)].wanted.desired[&digits()].clone();
+    assert_eq!(wanted.deployment(), None);
 }
 
 async fn two_rollouts_at_once_do_not_hold_each_other_up(db: Db) {
@@ -368,6 +379,101 @@ async fn a_plan_that_cannot_be_followed_names_its_field(db: Db) {
     let Err(DeploymentError::Plan(error)) = made else { panic!("{made:?}") };
     assert_eq!(error.field, "gates");
     assert!(error.message.contains("--golden"), "{error}");
+}
+
+impl World {
+    /// A release of the agent for some architectures.
+    async fn release(&self, version: &str, archs: &[&str]) {
+        for arch in archs {
+            let digest = self.registry.upload(&self.alice, format!("agent {version} for {arch}").as_bytes()).await;
+            let request = CreateRelease { version: version.into(), arch: (*arch).into(), digest, raise_floor: false };
+            self.registry.releases.create(&self.alice, request).await.unwrap();
+        }
+    }
+
+    fn runs_on(&self, device: DeviceId, arch: &str) {
+        let inventory = Inventory { arch: arch.into(), ..Inventory::default() };
+        self.fleet.change(self.alice.tenant, device, |twin| twin.inventory = Some(inventory));
+    }
+
+    fn wanted(&self, device: DeviceId, subject: &Subject) -> Option<Desired> {
+        self.fleet.twins.lock().unwrap()[&(self.alice.tenant, device)].wanted.desired.get(subject).cloned()
+    }
+
+    /// The versions that devices are told of a subject, and how many each.
+    fn told(&self, devices: &[DeviceId], subject: &Subject) -> BTreeMap<String, usize> {
+        let mut told = BTreeMap::new();
+        for device in devices {
+            *told.entry(self.wanted(*device, subject).map_or_else(String::new, |is| is.version())).or_default() += 1;
+        }
+        told
+    }
+}
+
+async fn a_release_of_the_agent_goes_in_waves_and_a_bad_one_goes_back_to_the_one_before(db: Db) {
+    let world = World::on(db).await;
+    let lab: Vec<_> = (0..6).map(|n| world.device(&format!("lab-{n}"), &[("site", "lab")])).collect();
+    for (n, device) in lab.iter().enumerate() {
+        world.runs_on(*device, ["x86_64", "aarch64", "riscv64"][n % 3]);
+    }
+    world.release("1.0.0", &["x86_64", "aarch64"]).await;
+    world.release("1.1.0", &["x86_64", "aarch64"]).await;
+    let plan = Plan { gates: vec!["memory<1GiB".parse().unwrap()], ..waves("1,100%") };
+    let good = world.roll_out("agent.release@1.0.0", "site=lab", plan).await;
+    assert_eq!(world.members(good.id).await.len(), 4, "two run on what there is no binary for");
+    world.turn(good.id, Health::Watching, &lab).await;
+    let one: BTreeMap<String, usize> = [(String::new(), 5), ("1.0.0".to_owned(), 1)].into();
+    assert_eq!(world.told(&lab, &Subject::Release), one, "the others wait until the first has proved itself");
+    world.turn(good.id, Health::Healthy, &lab).await;
+    world.turn(good.id, Health::Healthy, &lab).await;
+    assert_eq!(world.phase(good.id).await, Phase::Finished);
+    let mut devices = world.members(good.id).await;
+    devices.retain(|member| member.outcome == Outcome::Succeeded);
+    assert_eq!(devices.len(), 4);
+
+    let bad = world.roll_out("agent.release@1.1.0", "site=lab", waves("1,100%")).await;
+    world.turn(bad.id, Health::Unhealthy, &lab).await;
+    assert_eq!(world.phase(bad.id).await, Phase::Aborted);
+    assert!(!world.told(&lab, &Subject::Release).contains_key("1.1.0"), "all are back on the one before");
+    assert_eq!(world.members(bad.id).await.iter().filter(|member| member.told.is_some()).count(), 1, "one was exposed");
+}
+
+async fn settings_go_in_waves_and_are_undone(db: Db) {
+    let world = World::on(db).await;
+    let lab: Vec<_> = (0..4).map(|n| world.device(&format!("lab-{n}"), &[("site", "lab")])).collect();
+    for interval in [10, 60] {
+        let settings = serde_json::json!({ "telemetry": { "interval_s": interval } });
+        world.registry.settings.create(&world.alice, &settings).await.unwrap();
+    }
+    world.deploy("agent.config@1", "site=lab").await;
+    world.reconcile().await;
+    let rollout = world.roll_out("agent.config@2", "site=lab", waves("50%,100%")).await;
+    world.turn(rollout.id, Health::Watching, &[]).await;
+    assert_eq!(world.told(&lab, &Subject::Settings), [("1".to_owned(), 2), ("2".to_owned(), 2)].into());
+    for _ in 0..2 {
+        world.turn(rollout.id, Health::Healthy, &lab).await;
+    }
+    assert_eq!(world.phase(rollout.id).await, Phase::Finished);
+    world.registry.clock.advance(Duration::from_secs(1));
+    let undo = world.deployments.undo(&world.alice, rollout.id, None, "too seldom").await.unwrap().deployment;
+    world.turn(undo.id, Health::Healthy, &lab).await;
+    assert_eq!(world.told(&lab, &Subject::Settings), [("1".to_owned(), 4)].into());
+    let counts = world.deployments.counts(world.alice.tenant, undo.id).await.unwrap();
+    assert_eq!((counts.ready, counts.total), (4, 4), "{counts:?}");
+}
+
+async fn a_release_with_another_binary_is_another_deployment(db: Db) {
+    let world = World::on(db).await;
+    let device = world.device("arm", &[]);
+    world.release("1.0.0", &["x86_64"]).await;
+    let first = world.deploy("agent.release@1.0.0", "*").await;
+    assert_eq!(world.deploy("agent.release@1.0.0", "*").await.id, first.id);
+    world.release("1.0.0", &["aarch64"]).await;
+    let second = world.deploy("agent.release@1.0.0", "*").await;
+    assert_ne!(second.id, first.id);
+    world.reconcile().await;
+    let Some(Desired::Release(release)) = world.wanted(device, &Subject::Release) else { panic!("it was told") };
+    assert_eq!(release.binaries.len(), 2);
 }
 
 async fn two_operators_at_once_are_judged_one_after_the_other(db: Db) {

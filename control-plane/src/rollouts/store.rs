@@ -1,12 +1,10 @@
 //! Deployments and their devices in the database. Every statement names the tenant; the one that returns nothing but tenants
 //! says so.
 
+use super::desired::Desired;
 use super::machine::Standing;
 use crate::platform::db::{Among, StoreError};
-use aidos_protocol::{
-    DeploymentId, DeviceId, ModelName, TenantId, api::deployments::Progress, artifact::Digest, selector::Selector, time::Micros,
-    twin::DesiredModel,
-};
+use aidos_protocol::{DeploymentId, DeviceId, Subject, TenantId, api::deployments::Progress, selector::Selector, time::Micros};
 use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, FromRow, Row as _, any::AnyRow};
 use std::collections::BTreeMap;
 
@@ -15,7 +13,7 @@ use std::collections::BTreeMap;
 pub(crate) enum State {
     /// Devices that match get it.
     Active,
-    /// It changes nothing any more; `removed`: its devices lose the model.
+    /// It changes nothing any more; `removed`: its devices lose what it put there.
     Stopped { removed: bool },
     /// It was aborted, and its devices go back to what they had before.
     Reverted,
@@ -27,11 +25,9 @@ pub(crate) enum State {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Deployment {
     pub(crate) id: DeploymentId,
-    pub(crate) model: ModelName,
-    pub(crate) version: u64,
-    pub(crate) digest: Digest,
+    pub(crate) subject: Subject,
     /// What devices are told, the experiment included.
-    pub(crate) desired: DesiredModel,
+    pub(crate) desired: Desired,
     pub(crate) selector: Selector,
     pub(crate) state: State,
     /// Only devices that its rollout has admitted get it.
@@ -46,10 +42,13 @@ pub(crate) struct Deployment {
 
 impl Deployment {
     /// What a device is told; with the experiment while it is on `trial`.
-    pub(super) fn told(&self, trial: bool) -> DesiredModel {
-        let mut told = self.desired.clone();
-        told.update.experiment = told.update.experiment.filter(|_| trial || !self.gradual);
-        told
+    pub(super) fn told(&self, trial: bool) -> Desired {
+        let told = self.desired.clone();
+        if trial || !self.gradual { told } else { told.settled() }
+    }
+    /// What it is about, with the version.
+    pub(super) fn named(&self) -> String {
+        format!("{}@{}", self.subject, self.desired.version())
     }
 }
 
@@ -63,9 +62,7 @@ impl FromRow<'_, AnyRow> for Deployment {
         };
         Ok(Self {
             id: parsed(row, "id")?,
-            model: parsed(row, "model")?,
-            version: unsigned(row, "version")?,
-            digest: parsed(row, "digest")?,
+            subject: parsed(row, "subject")?,
             desired: serde_json::from_str(&row.try_get::<String, _>("desired")?).map_err(|e| undecodable("desired", e))?,
             selector: parsed(row, "selector")?,
             state,
@@ -82,7 +79,7 @@ impl FromRow<'_, AnyRow> for Deployment {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Assignment {
     pub(crate) device: DeviceId,
-    pub(crate) model: ModelName,
+    pub(crate) subject: Subject,
     pub(crate) deployment: DeploymentId,
     pub(super) standing: Standing,
     pub(crate) told: Micros,
@@ -91,15 +88,14 @@ pub(crate) struct Assignment {
 
 impl FromRow<'_, AnyRow> for Assignment {
     fn from_row(row: &AnyRow) -> Result<Self, sqlx::Error> {
-        let active: Option<i64> = row.try_get("active_version")?;
         Ok(Self {
             device: parsed(row, "device_id")?,
-            model: parsed(row, "model")?,
+            subject: parsed(row, "subject")?,
             deployment: parsed(row, "deployment_id")?,
             standing: Standing {
                 progress: read_progress(&row.try_get::<String, _>("progress")?),
                 step: row.try_get("step")?,
-                active_version: active.map(u64::try_from).transpose().map_err(|e| undecodable("active_version", e))?,
+                active_version: row.try_get("active_version")?,
                 error: row.try_get("error")?,
             },
             told: Micros(row.try_get("told_us")?),
@@ -108,20 +104,20 @@ impl FromRow<'_, AnyRow> for Assignment {
     }
 }
 
-const DEPLOYMENT: &str = "SELECT id, model, version, digest, desired, selector, state, removed, reverted, superseded_by, \
+const DEPLOYMENT: &str = "SELECT id, subject, desired, selector, state, removed, reverted, superseded_by, \
      gradual, priority, created_us, created_by, ended_us FROM deployments WHERE tenant_id = $1";
 
 pub(super) async fn insert(tx: &mut AnyConnection, tenant: TenantId, row: &Deployment) -> Result<(), StoreError> {
     sqlx::query::<Any>(
-        "INSERT INTO deployments (tenant_id, id, model, version, digest, desired, selector, state, gradual, priority, \
+        "INSERT INTO deployments (tenant_id, id, subject, version, digest, desired, selector, state, gradual, priority, \
          created_us, created_by) VALUES ($1, $2, $3, $4, $5, $6, $7, 'active', $8, $9, $10, $11)",
     )
     .bind(tenant.to_string())
     .bind(row.id.to_string())
-    .bind(row.model.as_str())
-    .bind(signed(row.version))
-    .bind(row.digest.to_string())
-    .bind(serde_json::to_string(&row.desired).expect("a desired model has only text keys"))
+    .bind(row.subject.as_str())
+    .bind(signed(row.desired.number()))
+    .bind(row.desired.digest().to_string())
+    .bind(serde_json::to_string(&row.desired).expect("what is desired has only text keys"))
     .bind(row.selector.to_string())
     .bind(i64::from(row.gradual))
     .bind(i64::from(row.priority))
@@ -140,18 +136,18 @@ pub(super) async fn deployment(pool: &AnyPool, tenant: TenantId, id: DeploymentI
         .await?)
 }
 
-/// The deployment that holds for a model on a selector, or the `gradual` one that is on its way to.
+/// The deployment that holds for a subject on a selector, or the `gradual` one that is on its way to.
 pub(super) async fn holding(
     tx: &mut AnyConnection,
     tenant: TenantId,
-    model: &ModelName,
+    subject: &Subject,
     selector: &Selector,
     gradual: bool,
 ) -> Result<Option<Deployment>, StoreError> {
-    let sql = format!("{DEPLOYMENT} AND model = $2 AND selector = $3 AND gradual = $4 AND state = 'active'");
+    let sql = format!("{DEPLOYMENT} AND subject = $2 AND selector = $3 AND gradual = $4 AND state = 'active'");
     Ok(sqlx::query_as::<Any, Deployment>(AssertSqlSafe(sql))
         .bind(tenant.to_string())
-        .bind(model.as_str())
+        .bind(subject.as_str())
         .bind(selector.to_string())
         .bind(i64::from(gradual))
         .fetch_optional(tx)
@@ -176,23 +172,23 @@ pub(super) async fn census(tx: &mut AnyConnection, tenant: TenantId) -> Result<(
     Ok((unsigned(&row, "active")?, Micros(row.try_get("newest")?)))
 }
 
-/// Deployments older than `before`, newest first; of `model` and in `state` where given.
+/// Deployments older than `before`, newest first; of `subject` and in `state` where given.
 pub(super) async fn list(
     pool: &AnyPool,
     tenant: TenantId,
-    model: Option<&ModelName>,
+    subject: Option<&Subject>,
     state: Option<&str>,
     before: Micros,
     limit: u32,
 ) -> Result<Vec<Deployment>, StoreError> {
     let sql = format!(
-        "{DEPLOYMENT} AND created_us < $2 AND ($3 = '' OR model = $3) AND ($4 = '' OR state = $4) \
+        "{DEPLOYMENT} AND created_us < $2 AND ($3 = '' OR subject = $3) AND ($4 = '' OR state = $4) \
          ORDER BY created_us DESC LIMIT $5"
     );
     Ok(sqlx::query_as::<Any, Deployment>(AssertSqlSafe(sql))
         .bind(tenant.to_string())
         .bind(before.0)
-        .bind(model.map_or("", ModelName::as_str))
+        .bind(subject.map_or("", Subject::as_str))
         .bind(state.unwrap_or(""))
         .bind(i64::from(limit))
         .fetch_all(pool)
@@ -246,7 +242,7 @@ pub(super) async fn settle(tx: &mut AnyConnection, tenant: TenantId, row: &Deplo
     sqlx::query::<Any>("UPDATE deployments SET gradual = 0, desired = $3 WHERE tenant_id = $1 AND id = $2")
         .bind(tenant.to_string())
         .bind(row.id.to_string())
-        .bind(serde_json::to_string(&row.told(false)).expect("a desired model has only text keys"))
+        .bind(serde_json::to_string(&row.told(false)).expect("what is desired has only text keys"))
         .execute(tx)
         .await?;
     Ok(())
@@ -272,30 +268,23 @@ pub(super) async fn abort(
     Ok(())
 }
 
-/// The newest deployment that everyone got before `of`, of the same model on the same selector and another version: of
-/// `version`, if given.
-pub(super) async fn earlier(
-    pool: &AnyPool,
-    tenant: TenantId,
-    of: &Deployment,
-    version: Option<u64>,
-) -> Result<Option<Deployment>, StoreError> {
+/// The newest deployment that everyone got before `of`, of the same subject on the same selector and another version.
+pub(super) async fn earlier(pool: &AnyPool, tenant: TenantId, of: &Deployment) -> Result<Option<Deployment>, StoreError> {
     let sql = format!(
-        "{DEPLOYMENT} AND model = $2 AND selector = $3 AND created_us < $4 AND gradual = 0 AND version <> $5 \
-         AND ($6 = 0 OR version = $6) ORDER BY created_us DESC LIMIT 1"
+        "{DEPLOYMENT} AND subject = $2 AND selector = $3 AND created_us < $4 AND gradual = 0 AND version <> $5 \
+         ORDER BY created_us DESC LIMIT 1"
     );
     Ok(sqlx::query_as::<Any, Deployment>(AssertSqlSafe(sql))
         .bind(tenant.to_string())
-        .bind(of.model.as_str())
+        .bind(of.subject.as_str())
         .bind(of.selector.to_string())
         .bind(of.created.0)
-        .bind(signed(of.version))
-        .bind(signed(version.unwrap_or(0)))
+        .bind(signed(of.desired.number()))
         .fetch_optional(pool)
         .await?)
 }
 
-/// Ended deployments that still hold their model version although no device has it by them.
+/// Ended deployments that still hold their version although no device has it by them.
 pub(super) async fn to_release(pool: &AnyPool, tenant: TenantId) -> Result<Vec<Deployment>, StoreError> {
     let sql = format!(
         "{DEPLOYMENT} AND held = 1 AND state <> 'active' AND NOT EXISTS (SELECT 1 FROM deployment_devices a \
@@ -319,24 +308,24 @@ pub(super) async fn tenants(pool: &AnyPool) -> Result<Vec<TenantId>, StoreError>
     Ok(rows.iter().map(|row| parsed(row, "tenant_id")).collect::<Result<_, _>>()?)
 }
 
-const ASSIGNMENT: &str = "SELECT device_id, model, deployment_id, progress, step, active_version, error, told_us, updated_us \
+const ASSIGNMENT: &str = "SELECT device_id, subject, deployment_id, progress, step, active_version, error, told_us, updated_us \
      FROM deployment_devices WHERE tenant_id = $1";
 
 pub(super) async fn put_assignment(tx: &mut AnyConnection, tenant: TenantId, row: &Assignment) -> Result<(), StoreError> {
     sqlx::query::<Any>(
-        "INSERT INTO deployment_devices (tenant_id, device_id, model, deployment_id, progress, step, active_version, error, \
+        "INSERT INTO deployment_devices (tenant_id, device_id, subject, deployment_id, progress, step, active_version, error, \
          told_us, updated_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
-         ON CONFLICT (tenant_id, device_id, model) DO UPDATE SET deployment_id = excluded.deployment_id, \
+         ON CONFLICT (tenant_id, device_id, subject) DO UPDATE SET deployment_id = excluded.deployment_id, \
          progress = excluded.progress, step = excluded.step, active_version = excluded.active_version, error = excluded.error, \
          told_us = excluded.told_us, updated_us = excluded.updated_us",
     )
     .bind(tenant.to_string())
     .bind(row.device.to_string())
-    .bind(row.model.as_str())
+    .bind(row.subject.as_str())
     .bind(row.deployment.to_string())
     .bind(write_progress(row.standing.progress))
     .bind(&row.standing.step)
-    .bind(row.standing.active_version.map(signed))
+    .bind(&row.standing.active_version)
     .bind(&row.standing.error)
     .bind(row.told.0)
     .bind(row.updated.0)
@@ -349,18 +338,18 @@ pub(super) async fn delete_assignment(
     tx: &mut AnyConnection,
     tenant: TenantId,
     device: DeviceId,
-    model: &ModelName,
+    subject: &Subject,
 ) -> Result<(), StoreError> {
-    sqlx::query::<Any>("DELETE FROM deployment_devices WHERE tenant_id = $1 AND device_id = $2 AND model = $3")
+    sqlx::query::<Any>("DELETE FROM deployment_devices WHERE tenant_id = $1 AND device_id = $2 AND subject = $3")
         .bind(tenant.to_string())
         .bind(device.to_string())
-        .bind(model.as_str())
+        .bind(subject.as_str())
         .execute(tx)
         .await?;
     Ok(())
 }
 
-/// What `devices` were told: at most one row per model and device, and none for a device that was told nothing.
+/// What `devices` were told: at most one row per subject and device, and none for a device that was told nothing.
 pub(super) async fn assignments(
     pool: &AnyPool,
     tenant: TenantId,
@@ -395,14 +384,15 @@ pub(super) async fn devices(
         .await?)
 }
 
-/// Which deployment each device has each model by: the rows after (`device`, `model`), in that order.
+/// Which deployment each device has each subject by: the rows after (`device`, `subject`), in that order.
 pub(super) async fn all_assignments(
     pool: &AnyPool,
     tenant: TenantId,
     after: (&str, &str),
     limit: u32,
 ) -> Result<Vec<Assignment>, StoreError> {
-    let sql = format!("{ASSIGNMENT} AND (device_id > $2 OR (device_id = $2 AND model > $3)) ORDER BY device_id, model LIMIT $4");
+    let sql =
+        format!("{ASSIGNMENT} AND (device_id > $2 OR (device_id = $2 AND subject > $3)) ORDER BY device_id, subject LIMIT $4");
     Ok(sqlx::query_as::<Any, Assignment>(AssertSqlSafe(sql))
         .bind(tenant.to_string())
         .bind(after.0)

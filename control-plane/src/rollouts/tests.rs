@@ -1,7 +1,7 @@
 //! Deployments on both stores, on a fleet of twins in memory.
 
-use super::ports::{Account, Change, DeviceFacts, DevicePage, Fleet, FleetError, Wanted};
-use super::{DeploymentError, Deployments, Reconciler};
+use super::ports::{Account, Change, DeviceFacts, DevicePage, Fleet, FleetError, Status, Wanted};
+use super::{DeploymentError, Deployments, Desired, Offers, Reconciler};
 use crate::platform::db::Db;
 use crate::platform::http::Events;
 use crate::platform::testing::both_stores;
@@ -12,8 +12,10 @@ use aidos_protocol::api::models::{CreateModel, CreateVersion};
 use aidos_protocol::inventory::Inventory;
 use aidos_protocol::rollout::Constraints;
 use aidos_protocol::selector::Selector;
-use aidos_protocol::twin::{Edit, HealthReport, ModelState, ModelStatus, Transfer};
-use aidos_protocol::{DeviceId, ModelName, TenantId};
+use aidos_protocol::twin::{
+    Edit, HealthReport, ModelState, ModelStatus, ReleaseState, ReleaseStatus, SettingsState, SettingsStatus, Transfer,
+};
+use aidos_protocol::{DeviceId, Subject, TenantId};
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
@@ -44,11 +46,11 @@ pub(super) struct Twin {
     pub(super) name: String,
     pub(super) online: bool,
     pub(super) wanted: Wanted,
-    pub(super) reported: BTreeMap<ModelName, ModelStatus>,
-    pub(super) health: BTreeMap<ModelName, HealthReport>,
-    pub(super) transfers: BTreeMap<ModelName, Transfer>,
+    pub(super) reported: BTreeMap<Subject, Status>,
+    pub(super) health: BTreeMap<Subject, HealthReport>,
+    pub(super) transfers: BTreeMap<Subject, Transfer>,
     pub(super) inventory: Option<Inventory>,
-    /// Why it takes no model.
+    /// Why it takes nothing more.
     full: Option<String>,
 }
 
@@ -73,17 +75,8 @@ impl Memory {
     /// The device does what it is told, as a real one reports it.
     pub(super) fn obey(&self, tenant: TenantId, device: DeviceId) {
         self.change(tenant, device, |twin| {
-            let ready = |(name, desired): (&ModelName, &aidos_protocol::twin::DesiredModel)| {
-                let status = ModelStatus {
-                    desired_version: Some(desired.version),
-                    active_version: Some(desired.version),
-                    state: ModelState::Ready,
-                    digest: Some(desired.digest),
-                    ..ModelStatus::default()
-                };
-                (name.clone(), status)
-            };
-            twin.reported = twin.wanted.models.iter().map(ready).collect();
+            let told = twin.wanted.desired.iter();
+            twin.reported = told.map(|(subject, desired)| (subject.clone(), obeyed(desired))).collect();
         });
         let _ = self.changes.send(Change::Report(tenant, device));
     }
@@ -93,7 +86,47 @@ impl Memory {
     }
     pub(super) fn versions(&self, tenant: TenantId, device: DeviceId) -> Vec<(String, u64)> {
         let twins = self.twins.lock().unwrap();
-        twins[&(tenant, device)].wanted.models.iter().map(|(name, model)| (name.to_string(), model.version)).collect()
+        let wanted = &twins[&(tenant, device)].wanted.desired;
+        wanted.iter().map(|(subject, desired)| (subject.to_string(), desired.number())).collect()
+    }
+}
+
+/// What a device reports that does what it is told.
+pub(super) fn obeyed(desired: &Desired) -> Status {
+    match desired {
+        Desired::Model(model) => Status::Model(ModelStatus {
+            desired_version: Some(model.version),
+            active_version: Some(model.version),
+            state: ModelState::Ready,
+            digest: Some(model.digest),
+            ..ModelStatus::default()
+        }),
+        Desired::Release(release) => Status::Release(ReleaseStatus {
+            desired: Some(release.version.clone()),
+            active: release.version.clone(),
+            active_counter: release.counter,
+            state: ReleaseState::Ready,
+            deployment: release.deployment,
+            ..ReleaseStatus::default()
+        }),
+        Desired::Settings(settings) => Status::Settings(SettingsStatus {
+            desired_version: Some(settings.version),
+            version: Some(settings.version),
+            deployment: settings.deployment,
+            state: SettingsState::Applied,
+            ..SettingsStatus::default()
+        }),
+    }
+}
+
+/// What a device's intent asks for, after an edit.
+pub(super) fn apply(wanted: &mut BTreeMap<Subject, Desired>, edit: &Edit) {
+    match edit.clone() {
+        Edit::SetModel { name, model } => _ = wanted.insert(name.into(), Desired::Model(Box::new(model))),
+        Edit::RemoveModel { name } => _ = wanted.remove(&name.into()),
+        Edit::SetConfig { key, value } => _ = wanted.insert(key.parse().unwrap(), serde_json::from_value(value).unwrap()),
+        Edit::RemoveConfig { key } => _ = wanted.remove(&key.parse().unwrap()),
+        other => panic!("rollouts edit what devices are told only, not {other:?}"),
     }
 }
 
@@ -130,11 +163,7 @@ impl Fleet for Handle {
         self.0.change(tenant, device, |twin| {
             refused = twin.full.clone();
             for edit in edits.iter().filter(|_| refused.is_none()) {
-                match edit {
-                    Edit::SetModel { name, model } => _ = twin.wanted.models.insert(name.clone(), model.clone()),
-                    Edit::RemoveModel { name } => _ = twin.wanted.models.remove(name),
-                    other => panic!("rollouts edit models only, not {other:?}"),
-                }
+                apply(&mut twin.wanted.desired, edit);
             }
         });
         match refused {
@@ -147,14 +176,22 @@ impl Fleet for Handle {
     }
     async fn accounts(&self, tenant: TenantId, devices: &[DeviceId]) -> Result<BTreeMap<DeviceId, Account>, FleetError> {
         Ok(self.0.of(tenant, devices, |twin| Account {
-            models: twin.reported.clone(),
+            statuses: twin.reported.clone(),
             health: twin.health.clone(),
             transfers: twin.transfers.clone(),
         }))
     }
-    async fn unfit(&self, tenant: TenantId, device: DeviceId, constraints: &Constraints) -> Result<Option<String>, FleetError> {
+    async fn unfit(
+        &self,
+        tenant: TenantId,
+        device: DeviceId,
+        constraints: &Constraints,
+        archs: &[&str],
+    ) -> Result<Option<String>, FleetError> {
         let twins = self.0.twins.lock().unwrap();
-        Ok(constraints.fits(twins[&(tenant, device)].inventory.as_ref(), None).err())
+        let inventory = twins[&(tenant, device)].inventory.as_ref();
+        let other = inventory.filter(|is| !archs.is_empty() && !archs.contains(&is.arch.as_str()));
+        Ok(constraints.fits(inventory, None).err().or(other.map(|is| format!("there is no binary for {}", is.arch))))
     }
     async fn online(&self, tenant: TenantId) -> Result<BTreeSet<DeviceId>, FleetError> {
         let twins = self.0.twins.lock().unwrap();
@@ -194,7 +231,9 @@ impl World {
         let (activity, events) =
             (Activity::new(db.clone(), registry.clock.clone()), Events::new(registry.clock.clone(), CancellationToken::new()));
         let port = Arc::new(Handle(fleet.clone()));
-        let deployments = Deployments::new(db, registry.models.clone(), port, activity, events, registry.clock.clone());
+        let offers =
+            Offers { models: registry.models.clone(), releases: registry.releases.clone(), settings: registry.settings.clone() };
+        let deployments = Deployments::new(db, offers, port, activity, events, registry.clock.clone());
         Self { registry, fleet, deployments, alice }
     }
     pub(super) async fn deploy(&self, model: &str, selector: &str) -> super::store::Deployment {
@@ -238,7 +277,7 @@ async fn matching_devices_get_the_model_and_report_it(db: Db) {
             error: "no memory".into(),
             ..ModelStatus::default()
         };
-        twin.reported.insert("digits".parse().unwrap(), status);
+        twin.reported.insert("digits".parse().unwrap(), Status::Model(status));
     });
     world.check_all().await;
     let counts = world.deployments.counts(tenant, deployment.id).await.unwrap();
@@ -278,7 +317,7 @@ async fn the_same_again_is_one_deployment_and_another_version_takes_its_place(db
     world.reconcile().await;
     let second = world.deploy("digits", "site=lab").await;
     world.reconcile().await;
-    assert_eq!((second.version, world.versions(device)), (2, vec![2]));
+    assert_eq!((second.desired.number(), world.versions(device)), (2, vec![2]));
     let third = world.deploy("digits@1", "site=lab").await;
     for old in [first.id, second.id] {
         let state = world.deployments.get(tenant, old).await.unwrap().state;
@@ -338,7 +377,7 @@ async fn a_device_whose_row_cannot_be_read_holds_up_nobody(db: Db) {
     let deployment = world.deploy("digits@1", "*").await;
     world.reconcile().await;
     let mut tx = db.begin().await.unwrap();
-    sqlx::query("UPDATE deployment_devices SET told_us = -1, active_version = -1 WHERE tenant_id = $1 AND device_id = $2")
+    sqlx::query("UPDATE deployment_devices SET subject = 'NOT A NAME' WHERE tenant_id = $1 AND device_id = $2")
         .bind(tenant.to_string())
         .bind(devices[2].to_string())
         .execute(&mut *tx)
@@ -357,8 +396,8 @@ async fn a_dry_run_says_whom_it_would_reach_and_changes_nothing(db: Db) {
     world.deploy("digits@1", "*").await;
     world.reconcile().await;
     let plan = world.deployments.plan(world.alice.tenant, "digits", "site=lab", 5).await.unwrap();
-    assert_eq!((plan.version.version, plan.matching), (2, 1));
-    assert_eq!((plan.first[0].0.id, plan.first[0].1), (a, Some(1)));
+    assert_eq!((plan.candidate.desired.number(), plan.matching), (2, 1));
+    assert_eq!((plan.first[0].0.id, plan.first[0].1.as_deref()), (a, Some("1")));
     assert_eq!(world.deployments.plan(world.alice.tenant, "digits", "*", 1).await.unwrap().matching, 2);
     world.reconcile().await;
     assert_eq!(world.versions(a), [1]);
@@ -441,7 +480,7 @@ async fn problems_show_where_the_selector_is_wrong(db: Db) {
         let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
         (status, serde_json::from_slice::<serde_json::Value>(&body).unwrap())
     };
-    let body = |model: &str, selector: &str| serde_json::json!({ "model": model, "selector": selector });
+    let body = |model: &str, selector: &str| serde_json::json!({ "subject": model, "selector": selector });
     let (status, problem) = send("/api/v1/deployments", body("digits", "site=lab,gpu!none")).await;
     assert_eq!((status, problem["field"].as_str()), (422, Some("selector")));
     let detail = problem["detail"].as_str().unwrap();
@@ -451,6 +490,6 @@ async fn problems_show_where_the_selector_is_wrong(db: Db) {
     let (status, plan) = send("/api/v1/deployments?dry_run=true", body("digits", "site in (lab)")).await;
     assert_eq!((status, &plan["matching"], &plan["selector"]), (200, &0.into(), &"site in (lab)".into()));
     let (status, view) = send("/api/v1/deployments", body("digits", "*")).await;
-    assert_eq!((status, &view["state"], &view["version"]), (201, &"active".into(), &2.into()));
+    assert_eq!((status, &view["state"], &view["version"]), (201, &"active".into(), &"2".into()));
     assert_eq!(send("/api/v1/deployments", body("digits@2", "all")).await.0, 200);
 }

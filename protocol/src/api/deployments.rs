@@ -1,14 +1,16 @@
-//! Deployments: a model version that is wanted on the devices of a selector, and how far each of them has come.
+//! Deployments: a version of a model, of the agent or of its settings that is wanted on the devices of a selector, and how far each
+//! of them has come.
 
-use crate::{DeploymentId, DeviceId, ModelName, artifact::Digest, selector::Selector, time::Micros};
+use crate::{DeploymentId, DeviceId, Subject, selector::Selector, time::Micros};
 use serde::{Deserialize, Serialize};
 
 /// `POST /deployments`. With `?dry_run=true` nothing is made and the answer is a [`DeploymentPlan`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateDeployment {
-    /// `name@3`, `name@alias`, or `name` for the latest; it is resolved once, now.
-    pub model: String,
+    /// What: `name@3`, `name@alias`, or `name` for the latest version of a model; `agent.release@1.4.0` for the agent itself,
+    /// `agent.config@3` for its settings. It is resolved once, now.
+    pub subject: String,
     /// The devices, those that match later included.
     pub selector: String,
 }
@@ -16,12 +18,10 @@ pub struct CreateDeployment {
 /// What a deployment would do now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DeploymentPlan {
-    /// The model.
-    pub model: ModelName,
-    /// The version that the reference means now.
-    pub version: u64,
-    /// The file.
-    pub digest: Digest,
+    /// What of the devices it changes.
+    pub subject: Subject,
+    /// The version that the reference means now: a number, or a release's version.
+    pub version: String,
     /// The selector as it was understood.
     #[schema(value_type = String)]
     pub selector: Selector,
@@ -40,9 +40,9 @@ pub struct PlannedDevice {
     pub name: String,
     /// Whether it is connected now.
     pub online: bool,
-    /// The version of this model that is wanted there until now.
+    /// The version that is wanted there until now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub current_version: Option<u64>,
+    pub current_version: Option<String>,
 }
 
 /// Whether a deployment still holds.
@@ -53,7 +53,7 @@ pub enum DeploymentState {
     Active,
     /// It changes nothing any more.
     Stopped,
-    /// A newer deployment of the same model on the same selector took its place.
+    /// A newer deployment of the same subject on the same selector took its place.
     Superseded,
 }
 
@@ -62,12 +62,10 @@ pub enum DeploymentState {
 pub struct DeploymentView {
     /// Its id.
     pub id: DeploymentId,
-    /// The model.
-    pub model: ModelName,
-    /// The version.
-    pub version: u64,
-    /// The file.
-    pub digest: Digest,
+    /// What of the devices it changes.
+    pub subject: Subject,
+    /// The version: a number, or a release's version.
+    pub version: String,
     /// The devices.
     #[schema(value_type = String)]
     pub selector: Selector,
@@ -85,7 +83,7 @@ pub struct DeploymentView {
     /// The deployment that holds in its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superseded_by: Option<DeploymentId>,
-    /// Whether stopping it took the model off its devices.
+    /// Whether stopping it took it off its devices.
     #[serde(default)]
     pub removed: bool,
 }
@@ -135,9 +133,9 @@ pub struct DeploymentDeviceView {
     /// The device's own word for its step: `downloading`, `verifying`, `loading`, …
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
-    /// The version that answers there now.
+    /// The version that holds there now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub active_version: Option<u64>,
+    pub active_version: Option<String>,
     /// Why it failed, in the device's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

@@ -1,12 +1,8 @@
-//! Releases of the agent and settings for agents: what there is, and what came of sending it to devices.
+//! Releases of the agent and settings for agents: what there is. Deployments and rollouts bring them to devices.
 
-use crate::rollout::UpdatePolicy;
 use crate::settings::Settings;
-use crate::{DeploymentId, DeviceId, artifact::Digest, selector::Selector, time::Micros};
+use crate::{artifact::Digest, time::Micros};
 use serde::{Deserialize, Serialize};
-
-/// Devices that one answer names as left out.
-pub const MAX_LEFT_OUT: usize = 100;
 
 /// `POST /agent-releases`: an uploaded binary becomes a release for one architecture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -44,47 +40,6 @@ pub struct ReleaseView {
     pub created_by: String,
 }
 
-/// `POST /agent-releases/{version}/deploy`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct DeployRelease {
-    /// The devices that match now.
-    pub selector: String,
-    /// How they go about it.
-    #[serde(default)]
-    pub update: UpdatePolicy,
-}
-
-/// What came of sending something to devices.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct SentView {
-    /// The release's or the settings' version.
-    pub version: String,
-    /// Names this deed, for releases.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deployment: Option<DeploymentId>,
-    /// The selector as it was understood.
-    #[schema(value_type = String)]
-    pub selector: Selector,
-    /// Devices whose intent says so now.
-    pub sent: u64,
-    /// How many were left out.
-    pub left_out: u64,
-    /// The first [`MAX_LEFT_OUT`] of them.
-    pub devices_left_out: Vec<LeftOut>,
-}
-
-/// A device that matched and was left out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct LeftOut {
-    /// The device.
-    pub device: DeviceId,
-    /// Its name.
-    pub name: String,
-    /// Why.
-    pub why: String,
-}
-
 /// `POST /agent-settings`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -105,12 +60,4 @@ pub struct SettingsView {
     pub created_at: Micros,
     /// Who made it.
     pub created_by: String,
-}
-
-/// `POST /agent-settings/{version}/apply`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ApplySettings {
-    /// The devices that match now.
-    pub selector: String,
 }

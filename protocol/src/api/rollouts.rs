@@ -1,18 +1,19 @@
-//! Rollouts: a model version that goes out in waves, judged by what the devices measure.
+//! Rollouts: a version of a model, of the agent or of its settings that goes out in waves, judged by what the devices measure.
 //!
 //! A rollout has the id of its deployment: `POST /deployments` is a rollout of one wave.
 
 use super::deployments::PlannedDevice;
 use crate::rollout::{Plan, Verdict};
-use crate::{DeploymentId, DeviceId, ModelName, artifact::Digest, selector::Selector, time::Micros};
+use crate::{DeploymentId, DeviceId, Subject, selector::Selector, time::Micros};
 use serde::{Deserialize, Serialize};
 
 /// `POST /rollouts`. With `?dry_run=true` nothing is made and the answer is a [`RolloutForecast`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateRollout {
-    /// `name@3`, `name@alias`, or `name` for the latest; it is resolved once, now.
-    pub model: String,
+    /// What: `name@3`, `name@alias`, or `name` for the latest version of a model; `agent.release@1.4.0` for the agent itself,
+    /// `agent.config@3` for its settings. It is resolved once, now.
+    pub subject: String,
     /// The devices; those that match later follow.
     pub selector: String,
     /// How.
@@ -23,12 +24,10 @@ pub struct CreateRollout {
 /// What a rollout would do now.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RolloutForecast {
-    /// The model.
-    pub model: ModelName,
-    /// The version that the reference means now.
-    pub version: u64,
-    /// The file.
-    pub digest: Digest,
+    /// What of the devices it changes.
+    pub subject: Subject,
+    /// The version that the reference means now: a number, or a release's version.
+    pub version: String,
     /// The selector as it was understood.
     #[schema(value_type = String)]
     pub selector: Selector,
@@ -71,7 +70,7 @@ pub enum RolloutPhase {
     Finished,
     /// It was ended before.
     Aborted,
-    /// A newer one of the same model on the same selector took its place.
+    /// A newer one of the same subject on the same selector took its place.
     Superseded,
 }
 
@@ -99,12 +98,10 @@ pub enum RolloutStage {
 pub struct RolloutView {
     /// Its id.
     pub id: DeploymentId,
-    /// The model.
-    pub model: ModelName,
-    /// The version.
-    pub version: u64,
-    /// The file.
-    pub digest: Digest,
+    /// What of the devices it changes.
+    pub subject: Subject,
+    /// The version: a number, or a release's version.
+    pub version: String,
     /// The devices.
     #[schema(value_type = String)]
     pub selector: Selector,
@@ -265,7 +262,7 @@ pub struct AbortRollout {
 pub struct UndoRollout {
     /// The version to go back to; absent: the one that held before.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub to: Option<u64>,
+    pub to: Option<String>,
     /// For those who read the history.
     pub reason: String,
 }

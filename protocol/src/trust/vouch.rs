@@ -5,7 +5,7 @@ use crate::ModelName;
 use crate::artifact::Digest;
 use crate::bundle::{BundledModel, manifest_file};
 use crate::manifest::Manifest;
-use crate::twin::{DesiredModel, DesiredRelease};
+use crate::twin::{DesiredModel, DesiredRelease, ReleaseBinary};
 
 /// What is to be installed, as the control plane asks for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,10 +73,10 @@ impl Wanted {
         Self { kind: Kind::Model { target, manifest, golden: model.golden }, digest: model.digest, size }
     }
 
-    /// A release of the agent that intent asks for.
-    pub fn release(desired: &DesiredRelease) -> Self {
-        let target = ReleaseTarget { version: desired.version.clone(), arch: desired.arch.clone(), counter: desired.counter };
-        Self { kind: Kind::Release(target), digest: desired.digest, size: desired.size }
+    /// A binary of the release that intent asks for.
+    pub fn release(desired: &DesiredRelease, binary: &ReleaseBinary) -> Self {
+        let target = ReleaseTarget { version: desired.version.clone(), arch: binary.arch.clone(), counter: desired.counter };
+        Self { kind: Kind::Release(target), digest: binary.digest, size: binary.size }
     }
 
     /// The target path that must describe it.
@@ -173,28 +173,31 @@ mod tests {
     fn release() -> DesiredRelease {
         DesiredRelease {
             version: "1.4.0".into(),
-            digest: Digest::of(b"binary"),
-            size: 6,
+            binaries: vec![ReleaseBinary { arch: "x86_64".into(), digest: Digest::of(b"binary"), size: 6 }],
             counter: 3,
             floor: 0,
-            arch: "x86_64".into(),
             deployment: None,
             update: UpdatePolicy::default(),
         }
     }
 
+    fn wanted(release: &DesiredRelease) -> Wanted {
+        Wanted::release(release, &release.binaries[0])
+    }
+
     fn signed_release(release: &DesiredRelease) -> Found {
-        let DesiredRelease { version, arch, counter, digest, size, .. } = release.clone();
+        let DesiredRelease { version, counter, .. } = release.clone();
+        let ReleaseBinary { arch, digest, size } = release.binaries[0].clone();
         Found { role: "targets".into(), target: ReleaseTarget { version, arch, counter }.target(digest, size) }
     }
 
     #[test]
     fn what_was_signed_is_taken_and_what_was_not_names_the_command() {
         assert_eq!(Wanted::model(&name(), &desired()).judge(Some(&signed(&desired()))), Ok(()));
-        assert_eq!(Wanted::release(&release()).judge(Some(&signed_release(&release()))), Ok(()));
+        assert_eq!(wanted(&release()).judge(Some(&signed_release(&release()))), Ok(()));
         let unsigned = Wanted::model(&name(), &desired()).judge(None).unwrap_err().to_string();
         assert!(unsigned.contains("run `aidos trust sign digits@2`"), "{unsigned}");
-        let unsigned = Wanted::release(&release()).judge(None).unwrap_err().to_string();
+        let unsigned = wanted(&release()).judge(None).unwrap_err().to_string();
         assert!(unsigned.contains("run `aidos trust sign --release 1.4.0`"), "{unsigned}");
     }
 
@@ -206,8 +209,8 @@ mod tests {
         let refused = Wanted::model(&name(), &desired()).judge(Some(&bare)).unwrap_err().to_string();
         assert!(refused.contains("golden cases"), "{refused}");
         // Without its counter a binary could be as old as it likes.
-        let bare = Found { role: "team".into(), target: Target::of(release().digest, release().size) };
-        assert!(Wanted::release(&release()).judge(Some(&bare)).is_err());
+        let bare = Found { role: "team".into(), target: Target::of(release().binaries[0].digest, 6) };
+        assert!(wanted(&release()).judge(Some(&bare)).is_err());
     }
 
     #[test]
@@ -248,13 +251,13 @@ mod tests {
         fn nothing_of_a_signed_release_can_be_changed(field in 0usize..5, by in 1u64..1_000) {
             let mut changed = release();
             match field {
-                0 => changed.digest = Digest::of(&by.to_be_bytes()),
-                1 => changed.size += by,
+                0 => changed.binaries[0].digest = Digest::of(&by.to_be_bytes()),
+                1 => changed.binaries[0].size += by,
                 2 => changed.counter += by,
                 3 => changed.version = format!("1.4.{by}"),
-                _ => changed.arch = format!("arch{by}"),
+                _ => changed.binaries[0].arch = format!("arch{by}"),
             }
-            prop_assert!(Wanted::release(&changed).judge(Some(&signed_release(&release()))).is_err());
+            prop_assert!(wanted(&changed).judge(Some(&signed_release(&release()))).is_err());
         }
     }
 }

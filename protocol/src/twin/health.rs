@@ -1,13 +1,13 @@
 //! The health report: what a device measured of the version that it runs, signed by the device. It is the only thing that
 //! counts as success of an update; "downloaded" or "installed" never does.
 //!
-//! It lies in the status at `health/<model>` and changes at turning points of an update (activated, judged, committed, gone
+//! It lies in the status at `health/<subject>` and changes at turning points of an update (activated, judged, committed, gone
 //! back) and at most once per [`REPORT_EVERY_S`] in between, since status is no place for telemetry.
 
 use crate::artifact::Digest;
 use crate::rollout::Metric;
 use crate::time::Micros;
-use crate::{DeploymentId, DeviceId, ModelName, TenantId};
+use crate::{DeploymentId, DeviceId, Subject, TenantId};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -100,19 +100,18 @@ pub struct SelfTestReport {
     pub failure: String,
 }
 
-/// What a device says of one version of a model.
+/// What a device says of one version of a model, of the agent, or of its settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct HealthReport {
     /// Whose.
     pub tenant: TenantId,
     /// Whose.
     pub device: DeviceId,
-    /// The model.
-    #[schema(value_type = String)]
-    pub model: ModelName,
-    /// The version it speaks of: the one that was told.
+    /// What of the device it speaks of.
+    pub subject: Subject,
+    /// The version that was told; of a release of the agent, its counter.
     pub version: u64,
-    /// The file that answers (or, when unhealthy, that was given up).
+    /// The file that answers (or, when unhealthy, that was given up); of settings, what they say.
     #[schema(value_type = String)]
     pub digest: Digest,
     /// What asked for it; absent when a person did.
@@ -156,7 +155,7 @@ impl HealthReport {
     }
 }
 
-/// A report with its signature, as it stands in the status at `health/<model>`.
+/// A report with its signature, as it stands in the status at `health/<subject>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SignedHealth {
     /// A [`HealthReport`] as JSON text: exactly the signed characters.
@@ -232,7 +231,7 @@ mod tests {
         HealthReport {
             tenant: TenantId::new(1),
             device: DeviceId::new(2),
-            model: "digits".parse().unwrap(),
+            subject: "digits".parse().unwrap(),
             version: 2,
             digest: Digest::of(b"two"),
             deployment: None,

@@ -30,7 +30,7 @@ pub use edit::{DesiredModel, Edit, EditError, MAX_EDITS, Room};
 pub use epoch::Replay;
 pub use health::{Health, HealthReport, Measures, SelfTestReport, SignedHealth};
 pub use intent::{ApplyError, ChangeHash, FIRST_EPOCH, Intent, IntentError, MAX_CONTENT_BYTES, SiteChange};
-pub use release::{AGENT_CONFIG, AGENT_RELEASE, DesiredRelease, ReleaseError};
+pub use release::{AGENT_CONFIG, AGENT_RELEASE, DesiredRelease, ReleaseBinary, ReleaseError};
 pub use report::{
     ComponentState, ComponentStatus, IntentStatus, LinkStatus, ModelState, ModelStatus, ReleaseState, ReleaseStatus,
     SettingsState, SettingsStatus, Transfer, TrustState, TrustStatus, Way,

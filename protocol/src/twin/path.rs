@@ -14,7 +14,7 @@ pub const LINK: &str = "link";
 pub const TRUST: &str = "trust";
 /// Prefix of `models/<name>`: [`super::ModelStatus`].
 pub const MODELS: &str = "models/";
-/// Prefix of `health/<model>`: [`super::SignedHealth`].
+/// Prefix of `health/<subject>`: [`super::SignedHealth`].
 pub const HEALTH: &str = "health/";
 /// Prefix of `transfers/<model>`: [`super::Transfer`].
 pub const TRANSFERS: &str = "transfers/";

@@ -12,6 +12,8 @@ pub const RESERVED_PREFIX: &str = "agent.";
 pub const AGENT_RELEASE: &str = "agent.release";
 /// The setting that holds the [`crate::settings::SettingsDocument`].
 pub const AGENT_CONFIG: &str = "agent.config";
+/// Binaries of a release: more architectures than agents are built for, and together they fit a setting.
+pub const MAX_RELEASE_BINARIES: usize = 16;
 /// Bytes of a release's version.
 pub const MAX_RELEASE_VERSION_BYTES: usize = 64;
 
@@ -20,23 +22,30 @@ pub const MAX_RELEASE_VERSION_BYTES: usize = 64;
 pub struct DesiredRelease {
     /// As `aidos-agent --version` prints it; what follows a `+` is the packager's.
     pub version: String,
-    /// Digest of the binary.
-    pub digest: Digest,
-    /// Its length in bytes.
-    pub size: u64,
+    /// Its binaries, one for each architecture: every device is told the same, and takes the one for itself.
+    pub binaries: Vec<ReleaseBinary>,
     /// Counts the tenant's releases.
     pub counter: u64,
     /// Once this release has proved itself, the device starts none with a lower counter any more; 0 raises nothing.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub floor: u64,
-    /// What it runs on, as [`crate::inventory::Inventory::arch`] names it.
-    pub arch: String,
     /// What asked for it. A new one tries a version again that has failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment: Option<DeploymentId>,
     /// How the device goes about it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub update: UpdatePolicy,
+}
+
+/// The binary of a release for one architecture.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ReleaseBinary {
+    /// What it runs on, as [`crate::inventory::Inventory::arch`] names it.
+    pub arch: String,
+    /// Digest of the binary.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
 }
 
 /// A release that cannot be.
@@ -51,8 +60,11 @@ impl DesiredRelease {
         if !valid_release_version(&self.version) {
             return fail(format!("version: use 1 to {MAX_RELEASE_VERSION_BYTES} of a-z A-Z 0-9 . + - that begin with a digit"));
         }
-        if self.size == 0 || self.size > MAX_ARTIFACT_BYTES {
-            return fail(format!("size is {}, use 1 to {MAX_ARTIFACT_BYTES}", self.size));
+        if self.binaries.is_empty() || self.binaries.len() > MAX_RELEASE_BINARIES {
+            return fail(format!("it has {} binaries, use 1 to {MAX_RELEASE_BINARIES}", self.binaries.len()));
+        }
+        if let Some(binary) = self.binaries.iter().find(|binary| binary.size == 0 || binary.size > MAX_ARTIFACT_BYTES) {
+            return fail(format!("size for {} is {}, use 1 to {MAX_ARTIFACT_BYTES}", binary.arch, binary.size));
         }
         if self.counter == 0 || self.counter > i64::MAX.unsigned_abs() {
             return fail("counter counts from 1".into());
@@ -61,6 +73,11 @@ impl DesiredRelease {
             return fail(format!("floor is {}, above its own counter {}", self.floor, self.counter));
         }
         self.update.check().map_err(|error| ReleaseError(error.to_string()))
+    }
+
+    /// The binary for a machine of `arch`.
+    pub fn binary(&self, arch: &str) -> Option<&ReleaseBinary> {
+        self.binaries.iter().find(|binary| binary.arch == arch)
     }
 
     /// Names the attempt to get to this release: the same text for the same wish, another for any other.
@@ -106,14 +123,16 @@ fn is_default(policy: &UpdatePolicy) -> bool {
 mod tests {
     use super::*;
 
+    fn binary(arch: &str, size: u64) -> ReleaseBinary {
+        ReleaseBinary { arch: arch.into(), digest: Digest::of(arch.as_bytes()), size }
+    }
+
     fn release() -> DesiredRelease {
         DesiredRelease {
             version: "1.4.0".into(),
-            digest: Digest::of(b"x"),
-            size: 1,
+            binaries: vec![binary("x86_64", 1), binary("aarch64", 2)],
             counter: 3,
             floor: 0,
-            arch: "x86_64".into(),
             deployment: None,
             update: UpdatePolicy::default(),
         }
@@ -124,7 +143,9 @@ mod tests {
         release().check().unwrap();
         for (bad, word) in [
             (DesiredRelease { version: "v1".into(), ..release() }, "version"),
-            (DesiredRelease { size: 0, ..release() }, "size"),
+            (DesiredRelease { binaries: vec![binary("x86_64", 1), binary("riscv64", 0)], ..release() }, "size for riscv64"),
+            (DesiredRelease { binaries: Vec::new(), ..release() }, "0 binaries"),
+            (DesiredRelease { binaries: vec![binary("x86_64", 1); MAX_RELEASE_BINARIES + 1], ..release() }, "17 binaries"),
             (DesiredRelease { counter: 0, ..release() }, "counter"),
             (DesiredRelease { floor: 4, ..release() }, "floor"),
         ] {
@@ -138,6 +159,19 @@ mod tests {
         assert_eq!(release().attempt(), release().attempt());
         assert_ne!(release().attempt(), again.attempt());
         assert_eq!(again.attempt().len(), 32);
+    }
+
+    #[test]
+    fn each_machine_takes_the_binary_for_itself_and_the_largest_release_fits_a_setting() {
+        assert_eq!(release().binary("aarch64"), Some(&binary("aarch64", 2)));
+        assert_eq!(release().binary("riscv64"), None);
+        let binaries = (0..MAX_RELEASE_BINARIES).map(|n| binary(&format!("{n:0>32}"), MAX_ARTIFACT_BYTES)).collect();
+        let update = UpdatePolicy { window: Some("Mon-Fri 22:00-04:00".parse().unwrap()), ..UpdatePolicy::default() };
+        let version = "1".repeat(MAX_RELEASE_VERSION_BYTES);
+        let counter = i64::MAX.unsigned_abs();
+        let largest = DesiredRelease { version, binaries, update, counter, floor: counter, ..release() };
+        largest.check().unwrap();
+        assert!(serde_json::to_string(&largest).unwrap().len() < super::super::edit::MAX_CONFIG_BYTES);
     }
 
     #[test]

@@ -233,6 +233,9 @@ pub struct SettingsStatus {
     /// The version that holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
+    /// What asked for the desired version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<DeploymentId>,
     /// Where the desired version stands.
     #[serde(default)]
     pub state: SettingsState,

@@ -355,7 +355,7 @@ impl Updater {
         HealthReport {
             tenant: self.who.0,
             device: self.who.1,
-            model: self.name.clone(),
+            subject: self.name.clone().into(),
             version: desired.version,
             digest,
             deployment: desired.deployment,

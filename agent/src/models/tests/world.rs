@@ -5,6 +5,7 @@ use crate::infer::Place;
 use crate::link::{Held, LinkError};
 use crate::state::Ledger;
 use crate::trust::Unvouched;
+use crate::twin::Voucher;
 use crate::update::Conditions;
 use aidos_protocol::frame::ArtifactGrant;
 use aidos_protocol::golden::Golden;

@@ -130,7 +130,7 @@ impl Plane {
         let release = json!({ "version": "1", "arch": "x86_64", "digest": digest });
         self.made("/api/v1/agent-releases", key, release).await;
         self.made("/api/v1/agent-settings", key, json!({ "settings": {} })).await;
-        let deployment = self.made("/api/v1/deployments", key, json!({ "model": "digits@1", "selector": "site=lab" })).await;
+        let deployment = self.made("/api/v1/deployments", key, json!({ "subject": "digits@1", "selector": "site=lab" })).await;
         let open = json!({ "digest": Digest::of(b"later"), "size": 5 });
         let upload = self.made("/api/v1/uploads", key, open).await;
         let viewer = self.made("/api/v1/keys", key, json!({ "name": "spare", "role": "viewer" })).await;

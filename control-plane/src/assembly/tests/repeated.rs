@@ -7,7 +7,7 @@ use serde_json::json;
 async fn a_repeated_request_is_done_once_and_answered_the_same() {
     let plane = Plane::new().await;
     plane.furnish(&plane.owner).await;
-    let wish = json!({ "model": "digits@1", "selector": "site=far" });
+    let wish = json!({ "subject": "digits@1", "selector": "site=far" });
     let once = || plane.repeat("POST", "/api/v1/deployments", &plane.owner, "a-key", &wish);
     let (first, second) = (once().await, once().await);
     assert_eq!((first.status, second.status), (201.try_into().unwrap(), 201.try_into().unwrap()));
@@ -32,7 +32,7 @@ async fn requests_at_the_same_time_are_done_once() {
 #[tokio::test]
 async fn a_failure_frees_the_key() {
     let plane = Plane::new().await;
-    let bad = json!({ "model": "nothing@1", "selector": "" });
+    let bad = json!({ "subject": "nothing@1", "selector": "" });
     assert!(plane.repeat("POST", "/api/v1/deployments", &plane.owner, "k", &bad).await.status.is_client_error());
     let good = json!({ "name": "digits" });
     assert_eq!(plane.repeat("POST", "/api/v1/models", &plane.owner, "k", &good).await.status, 201);

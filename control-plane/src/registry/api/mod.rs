@@ -5,15 +5,25 @@ mod content;
 mod models;
 mod problems;
 mod releases;
+mod settings;
 mod trust;
 mod uploads;
 mod versions;
 mod views;
 
-use super::{Artifacts, Models, Releases, Trust};
+use super::{AgentSettings, Artifacts, Models, Releases, Trust};
 use crate::tenants::Tenants;
 use axum::extract::{DefaultBodyLimit, FromRef};
 use utoipa_axum::{router::OpenApiRouter, routes};
+
+/// What this room serves.
+pub(crate) struct Parts {
+    pub(crate) models: Models,
+    pub(crate) artifacts: Artifacts,
+    pub(crate) releases: Releases,
+    pub(crate) settings: AgentSettings,
+    pub(crate) trust: Trust,
+}
 
 /// What the handlers need.
 #[derive(Clone, FromRef)]
@@ -21,14 +31,16 @@ struct ApiState {
     models: Models,
     artifacts: Artifacts,
     releases: Releases,
+    settings: AgentSettings,
     trust: Trust,
     tenants: Tenants,
     chunks: uploads::Chunks,
 }
 
 /// The registry's endpoints.
-pub(crate) fn router(models: Models, artifacts: Artifacts, releases: Releases, trust: Trust, tenants: Tenants) -> OpenApiRouter {
-    let state = ApiState { models, artifacts, releases, trust, tenants, chunks: uploads::Chunks::new() };
+pub(crate) fn router(parts: Parts, tenants: Tenants) -> OpenApiRouter {
+    let Parts { models, artifacts, releases, settings, trust } = parts;
+    let state = ApiState { models, artifacts, releases, settings, trust, tenants, chunks: uploads::Chunks::new() };
     // Only here: all other bodies are what a person or a script wrote.
     let signed = OpenApiRouter::new().routes(routes!(trust::show, trust::publish)).layer(DefaultBodyLimit::max(trust::MAX_BODY));
     OpenApiRouter::new()
@@ -45,6 +57,8 @@ pub(crate) fn router(models: Models, artifacts: Artifacts, releases: Releases, t
         .routes(routes!(versions::list, versions::register))
         .routes(routes!(versions::show))
         .routes(routes!(releases::list, releases::create))
+        .routes(routes!(settings::list, settings::create))
+        .routes(routes!(settings::show))
         .routes(routes!(trust::anchor))
         .routes(routes!(trust::metadata))
         .routes(routes!(trust::target))

@@ -5,6 +5,7 @@ pub(super) mod chunks;
 pub(super) mod deltas;
 pub(super) mod models;
 pub(super) mod releases;
+pub(super) mod settings;
 pub(super) mod trust;
 pub(super) mod versions;
 

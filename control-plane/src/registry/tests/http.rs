@@ -1,7 +1,7 @@
 use super::{DIGITS, Registry};
 use crate::platform::db::Db;
 use crate::platform::testing::both_stores;
-use crate::registry::{Held, router};
+use crate::registry::{Held, Parts, router};
 use crate::tenants::{Activity, Caller, Tenants};
 use aidos_protocol::artifact::Digest;
 use axum::Router;
@@ -38,9 +38,14 @@ impl Api {
     fn of(registry: &Registry, caller: Option<&Caller>) -> Self {
         let activity = Activity::new(registry.db.clone(), registry.clock.clone());
         let tenants = Tenants::new(registry.db.clone(), registry.clock.clone(), activity);
-        let (models, artifacts) = (registry.models.clone(), registry.artifacts.clone());
-        let (releases, trust) = (registry.releases.clone(), registry.trust.clone());
-        let (router, _) = router(models, artifacts, releases, trust, tenants).split_for_parts();
+        let parts = Parts {
+            models: registry.models.clone(),
+            artifacts: registry.artifacts.clone(),
+            releases: registry.releases.clone(),
+            settings: registry.settings.clone(),
+            trust: registry.trust.clone(),
+        };
+        let (router, _) = router(parts, tenants).split_for_parts();
         Self(router, caller.cloned())
     }
     async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {

@@ -3,11 +3,12 @@
 mod http;
 mod models;
 mod releases;
+mod settings;
 mod trust;
 mod uploads;
 mod ways;
 
-use super::{Artifacts, Models, Releases, Trust, TrustKeys};
+use super::{AgentSettings, Artifacts, Models, Releases, Trust, TrustKeys};
 use crate::platform::clock::Clock;
 use crate::platform::db::Db;
 use crate::platform::http::Events;
@@ -34,6 +35,7 @@ pub(crate) struct Registry {
     pub(crate) artifacts: Artifacts,
     pub(crate) models: Models,
     pub(crate) releases: Releases,
+    pub(crate) settings: AgentSettings,
     pub(crate) trust: Trust,
     pub(crate) alice: Caller,
     /// Of another tenant.
@@ -60,6 +62,7 @@ impl Registry {
             Events::new(clock.clone(), CancellationToken::new()),
             clock.clone(),
         );
+        let settings = AgentSettings::new(db.clone(), clock.clone(), Activity::new(db.clone(), clock.clone()));
         let trust = Trust::open(
             db.clone(),
             artifacts.clone(),
@@ -75,7 +78,7 @@ impl Registry {
         for caller in [&alice, &mallory] {
             tenant(&db, caller.tenant).await;
         }
-        Self { db, clock, artifacts, models, releases, trust, alice, mallory, folder }
+        Self { db, clock, artifacts, models, releases, settings, trust, alice, mallory, folder }
     }
 
     /// Uploads `bytes` in one go.

@@ -30,7 +30,7 @@ impl FromRow<'_, AnyRow> for SettingsRow {
     }
 }
 
-pub(super) async fn insert(tx: &mut AnyConnection, tenant: TenantId, row: &SettingsRow) -> Result<(), StoreError> {
+pub(in super::super) async fn insert(tx: &mut AnyConnection, tenant: TenantId, row: &SettingsRow) -> Result<(), StoreError> {
     sqlx::query::<Any>(
         "INSERT INTO agent_settings (tenant_id, version, settings, created_us, created_by) VALUES ($1, $2, $3, $4, $5)",
     )
@@ -44,18 +44,23 @@ pub(super) async fn insert(tx: &mut AnyConnection, tenant: TenantId, row: &Setti
     Ok(())
 }
 
-pub(super) async fn newest(tx: &mut AnyConnection, tenant: TenantId) -> Result<Option<SettingsRow>, StoreError> {
+pub(in super::super) async fn newest(tx: &mut AnyConnection, tenant: TenantId) -> Result<Option<SettingsRow>, StoreError> {
     let sql = "SELECT version, settings, created_us, created_by FROM agent_settings WHERE tenant_id = $1 \
                ORDER BY version DESC LIMIT 1";
     Ok(sqlx::query_as::<Any, SettingsRow>(sql).bind(tenant.to_string()).fetch_optional(tx).await?)
 }
 
-pub(super) async fn version(pool: &AnyPool, tenant: TenantId, version: u64) -> Result<Option<SettingsRow>, StoreError> {
+pub(in super::super) async fn version(pool: &AnyPool, tenant: TenantId, version: u64) -> Result<Option<SettingsRow>, StoreError> {
     let sql = "SELECT version, settings, created_us, created_by FROM agent_settings WHERE tenant_id = $1 AND version = $2";
     Ok(sqlx::query_as::<Any, SettingsRow>(sql).bind(tenant.to_string()).bind(signed(version)).fetch_optional(pool).await?)
 }
 
-pub(super) async fn list(pool: &AnyPool, tenant: TenantId, before: u64, limit: u32) -> Result<Vec<SettingsRow>, StoreError> {
+pub(in super::super) async fn list(
+    pool: &AnyPool,
+    tenant: TenantId,
+    before: u64,
+    limit: u32,
+) -> Result<Vec<SettingsRow>, StoreError> {
     let sql = "SELECT version, settings, created_us, created_by FROM agent_settings WHERE tenant_id = $1 AND version < $2 \
                ORDER BY version DESC LIMIT $3";
     Ok(sqlx::query_as::<Any, SettingsRow>(sql)
