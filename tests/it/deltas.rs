@@ -40,7 +40,7 @@ fn retrained(folder: &Path, number: u8) -> PathBuf {
 }
 
 /// One text of the control plane's database, once there is one.
-async fn written(fleet: &Fleet, what: &str, sql: &str) -> String {
+pub(crate) async fn written(fleet: &Fleet, what: &str, sql: &str) -> String {
     let file = fleet.control_plane_dir().join("control-plane.db");
     eventually(what, async || {
         let db = Connection::open_with_flags(&file, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;

@@ -1,5 +1,6 @@
 //! The agent replaces itself, and comes back when the new version is bad.
 
+use crate::deltas::written;
 use aidos_tests::{Fleet, eventually};
 use std::time::Duration;
 
@@ -13,11 +14,18 @@ async fn a_good_version_takes_over_and_none_below_the_floor_is_taken_after_it() 
     let mut device = fleet.launched("edge", &PATIENT).await;
     fleet.push_release(&fleet.bad_agent("crash", "0.0.9"), "0.0.9", &[]);
     fleet.push_release(&fleet.other_agent("second build"), "0.1.0+second", &["--raise-floor"]);
+    let cut = "SELECT MIN(state) FROM artifact_chunks HAVING MIN(state) = 'ready' AND MAX(state) = 'ready'";
+    written(&fleet, "the releases are cut into chunks", cut).await;
 
     fleet.deploy_release("0.1.0+second");
     let status = device.release(&fleet, "0.1.0+second", "ready").await;
     assert_eq!((&status["active"], &status["active_counter"]), (&"0.1.0+second".into(), &2.into()), "{status}");
     assert_eq!((&status["previous"], &status["floor"]), (&"installed".into(), &2.into()), "{status}");
+    // It came in those chunks that the binary before lacks.
+    let came =
+        device.reports(&fleet, "transfers/agent.release", "it says how the binary came", |came| came["size"].is_u64()).await;
+    assert_eq!((&came["version"], &came["way"]), (&2.into(), &"chunks".into()), "{came}");
+    assert!(came["fetched"].as_u64().unwrap() * 20 < came["size"].as_u64().unwrap(), "{came}");
     // It is the new binary that runs, and it answers.
     let run: serde_json::Value = serde_json::from_slice(&std::fs::read(device.dir.join("run.json")).unwrap()).unwrap();
     let program = std::fs::read_link(format!("/proc/{}/exe", run["pid"])).unwrap();

@@ -29,7 +29,7 @@ use crate::link::{self, LinkHandle, Ports, Transport};
 use crate::models::{Reconciler, Setup};
 use crate::neighbours::{Neighbours, Revoked};
 use crate::observe::{self, Gpus, Logging, telemetry};
-use crate::selfupdate::{self, Deed, Launcher, SelfUpdate, Witness};
+use crate::selfupdate::{self, Deed, Launcher, SelfUpdate, Supply, Witness};
 use crate::serve::{self, ServeContext};
 use crate::state::{ChunkError, Chunks, Inbox, Ledger, LedgerError, Pins, Spool};
 use crate::trust::Guard;
@@ -250,7 +250,18 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
                 shutdown.cancel();
             })
         };
-        let (links, statuses, store, guard) = (links.clone(), statuses.clone(), store.clone(), guard.clone());
+        let (links, statuses, guard) = (links.clone(), statuses.clone(), guard.clone());
+        let supply = {
+            let (told, at) = (statuses.clone(), format!("{}{}", path::TRANSFERS, Subject::Release));
+            Supply {
+                source: Arc::new(links.clone()),
+                neighbours: neighbours.clone(),
+                store: store.clone(),
+                pins: pins.clone(),
+                running: "/proc/self/exe".into(),
+                told: Arc::new(move |transfer| told.set(&at, transfer)),
+            }
+        };
         let witness = {
             let (told, at) = (statuses.clone(), format!("{}{}", path::HEALTH, Subject::Release));
             Witness::new(voucher, ledger.clone(), Arc::new(move |signed| told.set(&at, signed)))
@@ -260,8 +271,7 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
             let deed = Deed {
                 launcher: Launcher::of_environment(),
                 guard: Arc::new(guard.clone()),
-                source: Arc::new(links.clone()),
-                store: store.clone(),
+                supply: supply.clone(),
                 online: Arc::new(move || online.handle().state().borrow().transport.is_some()),
                 healthy_after_s: wanted.healthy_after_s.clone(),
                 minute: Arc::new(|| Some(Here.now().minute_of_week)),

@@ -16,7 +16,6 @@ mod tests;
 mod ways;
 mod worker;
 
-#[cfg(test)]
 pub(crate) use fetch::fetch;
 pub use fetch::{FetchError, Source};
 pub use pace::Pace;
@@ -52,16 +51,6 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// What intent asks for: models by name.
 pub type Desired = Arc<BTreeMap<ModelName, DesiredModel>>;
-
-/// Brings an artifact that is no model into the store and returns its file.
-pub(crate) async fn fetch_artifact(
-    source: &dyn Source,
-    store: &Chunks,
-    digest: Digest,
-    size: Option<u64>,
-) -> Result<std::path::PathBuf, FetchError> {
-    fetch::fetch(source, &Neighbours::off(), store, digest, size, &[]).await
-}
 
 /// Where the status of models goes.
 pub trait Report: Send + Sync + 'static {

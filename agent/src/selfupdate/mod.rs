@@ -13,6 +13,7 @@
 mod alive;
 mod plan;
 mod staging;
+mod supply;
 #[cfg(test)]
 mod tests;
 mod witness;
@@ -20,6 +21,7 @@ mod worker;
 
 pub use alive::{Health, heartbeat, ready};
 pub use plan::{Standing, Step, plan};
+pub use supply::Supply;
 pub use witness::Witness;
 pub use worker::{Deed, Desired, SelfUpdate};
 

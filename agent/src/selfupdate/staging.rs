@@ -1,6 +1,6 @@
-//! Brings a release's binary to the place from where the launcher takes it, checked in every way that is possible before it runs.
+//! Brings a fetched binary to the place from where the launcher takes it, checked in every way that is possible before it runs.
 
-use crate::models::{self, FetchError, Source};
+use crate::models::FetchError;
 use crate::state::{Chunks, free_bytes};
 use crate::trust::Unvouched;
 use aidos_launcher::{FilesError, Release, Request, Slots};
@@ -58,12 +58,6 @@ impl StagingError {
             _ => true,
         }
     }
-}
-
-/// The binary in the store. Downloads what is missing of it.
-pub(super) async fn fetch(source: &dyn Source, store: &Chunks, binary: &ReleaseBinary) -> Result<(), StagingError> {
-    models::fetch_artifact(source, store, binary.digest, Some(binary.size)).await?;
-    Ok(())
 }
 
 /// Stages the fetched binary of `desired`, asks it for its version, and returns what the launcher is asked for.

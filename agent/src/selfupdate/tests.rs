@@ -2,8 +2,9 @@
 
 use super::staging;
 use super::*;
-use crate::models::Source;
-use crate::state::{Chunks, Ledger};
+use crate::models::{FetchError, Source};
+use crate::neighbours::Neighbours;
+use crate::state::{Chunks, Ledger, Pins};
 use aidos_launcher::{Held, Outcome, Release, State, Verdict};
 use aidos_protocol::artifact::Digest;
 use aidos_protocol::frame::ArtifactGrant;
@@ -11,7 +12,9 @@ use aidos_protocol::rollout::UpdatePolicy;
 use aidos_protocol::time::Micros;
 use aidos_protocol::twin::{DesiredRelease, ReleaseBinary, ReleaseState, ReleaseStatus};
 use async_trait::async_trait;
+use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -147,12 +150,34 @@ fn device(dir: &Path, binary: &[u8]) -> (Chunks, aidos_launcher::Slots) {
 }
 
 #[tokio::test]
+async fn what_is_here_is_not_asked_for_and_the_running_binary_helps_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = device(dir.path(), b"the next one");
+    let running = dir.path().join("running");
+    std::fs::write(&running, b"the one that runs").unwrap();
+    let supply = Supply {
+        source: Arc::new(Nowhere),
+        neighbours: Neighbours::off(),
+        store: store.clone(),
+        pins: Pins::open(Ledger::open(dir.path()).unwrap()).unwrap(),
+        running,
+        told: Arc::new(|transfer| panic!("nothing came over the line: {transfer:?}")),
+    };
+    let part = binary("x86_64", b"the next one");
+    supply.bring(&desired(b"the next one"), &part).await.unwrap();
+    let lent = Digest::of(b"the one that runs");
+    assert!(store.path(&lent).is_some());
+    assert_eq!(supply.pins.kept(crate::clock::now()).unwrap(), HashSet::from([part.digest, lent]));
+    let other = binary("x86_64", b"another");
+    assert!(matches!(supply.bring(&desired(b"another"), &other).await, Err(FetchError::Link(_))));
+}
+
+#[tokio::test]
 async fn a_staged_binary_was_verified_and_says_its_version() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = b"#!/bin/sh\necho aidos-agent 2.0.0\n";
     let (store, slots) = device(dir.path(), bytes);
     let (wish, part) = (desired(bytes), binary("x86_64", bytes));
-    staging::fetch(&Nowhere, &store, &part).await.unwrap();
     let request = staging::stage(&store, &slots, &wish, &part).await.unwrap();
     assert_eq!((request.id.as_str(), request.release.counter), (wish.attempt().as_str(), 5));
     assert_eq!(std::fs::read(slots.staged(&request.id).unwrap()).unwrap(), bytes);

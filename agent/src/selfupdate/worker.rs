@@ -2,13 +2,14 @@
 
 use super::plan::{Standing, Step, plan};
 use super::staging::{self, StagingError};
+use super::supply::Supply;
 use super::witness::Witness;
 use super::{Health, Launcher, alive};
 use crate::clock;
-use crate::models::{FetchError, Source};
-use crate::state::Chunks;
+use crate::models::FetchError;
 use crate::trust::Vouch;
 use aidos_launcher::State;
+use aidos_protocol::artifact::Digest;
 use aidos_protocol::time::Micros;
 use aidos_protocol::trust::Wanted;
 use aidos_protocol::twin::{DesiredRelease, ReleaseBinary, ReleaseState, ReleaseStatus};
@@ -36,10 +37,8 @@ pub struct Deed {
     pub launcher: Option<Launcher>,
     /// Who is asked before anything is fetched.
     pub guard: Arc<dyn Vouch>,
-    /// Where artifacts come from.
-    pub source: Arc<dyn Source>,
-    /// Where they are kept.
-    pub store: Chunks,
+    /// Where binaries come from, and where they are kept.
+    pub supply: Supply,
     /// Whether there is a session with the control plane.
     pub online: Arc<dyn Fn() -> bool + Send + Sync>,
     /// Seconds of touch after which a new version counts as healthy.
@@ -64,12 +63,14 @@ pub struct SelfUpdate {
     hopeless: Option<(String, String)>,
     /// The attempt that failed last, and how often in a row.
     failed: (String, u32),
+    /// The binary of which was told how it came.
+    traced: Option<Digest>,
 }
 
 impl SelfUpdate {
     /// An update that has not begun.
     pub fn new(deed: Deed) -> Self {
-        Self { deed, shown: None, hopeless: None, failed: (String::new(), 0) }
+        Self { deed, shown: None, hopeless: None, failed: (String::new(), 0), traced: None }
     }
 
     /// Follows `desired` until `stop`.
@@ -92,7 +93,7 @@ impl SelfUpdate {
                     }
                 }
                 (Step::Prove, want) => {
-                    self.vouch(want.as_ref(), &status);
+                    self.vouch(want.as_ref(), &status).await;
                     self.show(status);
                     let watch_s = want.and_then(Result::ok).map_or(0, |release| release.update.watch_s);
                     let span = Duration::from_secs(u64::from(watch_s).max(*self.deed.healthy_after_s.borrow()));
@@ -109,7 +110,7 @@ impl SelfUpdate {
                     Some(WINDOW)
                 }
                 (Step::Rest | Step::Update(_), want) => {
-                    self.vouch(want.as_ref(), &status);
+                    self.vouch(want.as_ref(), &status).await;
                     self.show(status);
                     None
                 }
@@ -178,7 +179,7 @@ impl SelfUpdate {
                 self.show(ReleaseStatus { state, error: why, ..status });
                 if offline {
                     // It goes on when the link is back; the pause keeps a link that flaps from making it busy.
-                    self.deed.source.reachable().await;
+                    self.deed.supply.source.reachable().await;
                 }
                 Some(FIRST_PAUSE.saturating_mul(1 << before.min(16)).min(LONGEST_PAUSE))
             }
@@ -197,19 +198,23 @@ impl SelfUpdate {
         };
         self.show(status.clone());
         self.deed.guard.vouch(&Wanted::release(release, binary)).await?;
-        staging::fetch(&*self.deed.source, &self.deed.store, binary).await?;
+        self.deed.supply.bring(release, binary).await?;
         self.show(ReleaseStatus { state: ReleaseState::Staging, ..status.clone() });
-        let request = staging::stage(&self.deed.store, &slots, release, binary).await?;
+        let request = staging::stage(&self.deed.supply.store, &slots, release, binary).await?;
         self.deed.witness.before(&request.id);
         // Written before the agent ends: a kill between the two is a switch, too.
         tokio::task::spawn_blocking(move || slots.ask(&request)).await.map_err(|_| StagingError::Stopping)??;
         Ok(())
     }
 
-    /// Vouches for what runs, if it is what is wanted.
-    fn vouch(&mut self, desired: Option<&Result<DesiredRelease, String>>, status: &ReleaseStatus) {
-        if let Some(Ok(desired)) = desired {
-            self.deed.witness.tell(desired, status);
+    /// Vouches for what runs, if it is what is wanted, and tells how it came.
+    async fn vouch(&mut self, desired: Option<&Result<DesiredRelease, String>>, status: &ReleaseStatus) {
+        let Some(Ok(desired)) = desired else { return };
+        self.deed.witness.tell(desired, status);
+        let binary = desired.binary(std::env::consts::ARCH).filter(|_| status.active_counter == desired.counter);
+        if let Some(binary) = binary.filter(|binary| self.traced != Some(binary.digest)) {
+            self.deed.supply.tell(desired, binary).await;
+            self.traced = Some(binary.digest);
         }
     }
 

@@ -144,13 +144,17 @@ impl Desired {
         }
     }
 
+    /// Whether a device that has it has this file, or says this.
+    pub(super) fn holds(&self, digest: Digest) -> bool {
+        match self {
+            Self::Model(_) | Self::Settings(_) => digest == self.digest(),
+            Self::Release(release) => release.binaries.iter().any(|binary| binary.digest == digest),
+        }
+    }
+
     /// Whether a device's health report speaks of it, asked for by `deployment`.
     pub(super) fn is_in(&self, report: &HealthReport, deployment: DeploymentId) -> bool {
-        let same = match self {
-            Self::Model(_) | Self::Settings(_) => report.digest == self.digest(),
-            Self::Release(release) => release.binaries.iter().any(|binary| binary.digest == report.digest),
-        };
-        same && report.version == self.number() && report.deployment == Some(deployment)
+        self.holds(report.digest) && report.version == self.number() && report.deployment == Some(deployment)
     }
 
     /// Checks what of a plan only some can do. `named`: as people name it.

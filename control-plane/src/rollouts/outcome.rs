@@ -42,7 +42,7 @@ pub(super) fn follow(
     let (subject, told) = (&deployment.subject, &deployment.desired);
     let report = account.health.get(subject).filter(|report| told.is_in(report, deployment.id)).cloned();
     let transfer = account.transfers.get(subject);
-    let transfer = transfer.filter(|transfer| transfer.version == told.number() && transfer.digest == told.digest());
+    let transfer = transfer.filter(|transfer| transfer.version == told.number() && told.holds(transfer.digest));
     let (outcome, reason) = judge(was.trial, standing, account.statuses.get(subject), report.as_ref())
         .filter(|_| was.outcome != Outcome::Waiting)
         // What it said before it fell silent is no new word.

@@ -16,7 +16,7 @@ pub const TRUST: &str = "trust";
 pub const MODELS: &str = "models/";
 /// Prefix of `health/<subject>`: [`super::SignedHealth`].
 pub const HEALTH: &str = "health/";
-/// Prefix of `transfers/<model>`: [`super::Transfer`].
+/// Prefix of `transfers/<subject>`: [`super::Transfer`].
 pub const TRANSFERS: &str = "transfers/";
 /// Prefix of `components/<name>`: [`super::ComponentStatus`].
 pub const COMPONENTS: &str = "components/";

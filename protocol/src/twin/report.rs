@@ -68,10 +68,10 @@ pub struct ModelStatus {
     pub since_us: Micros,
 }
 
-/// How the file of a model's newest version came to the device, at `transfers/<model>`.
+/// How the file of the newest version of a model or of the agent came to the device, at `transfers/<subject>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Transfer {
-    /// The version.
+    /// The version; of the agent, its release's counter.
     pub version: u64,
     /// Its file.
     pub digest: Digest,
