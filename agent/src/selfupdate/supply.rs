@@ -36,8 +36,8 @@ pub struct Supply {
 }
 
 impl Supply {
-    /// Brings a binary of `release` into the store. What is here of it already is not fetched again.
-    pub(super) async fn bring(&self, release: &DesiredRelease, binary: &ReleaseBinary) -> Result<(), FetchError> {
+    /// Brings a binary into the store. What is here of it already is not fetched again.
+    pub(super) async fn bring(&self, binary: &ReleaseBinary) -> Result<(), FetchError> {
         let kin = match self.lend().await {
             Ok(running) => vec![running],
             // It comes without, too.

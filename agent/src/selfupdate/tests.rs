@@ -164,12 +164,12 @@ async fn what_is_here_is_not_asked_for_and_the_running_binary_helps_the_next() {
         told: Arc::new(|transfer| panic!("nothing came over the line: {transfer:?}")),
     };
     let part = binary("x86_64", b"the next one");
-    supply.bring(&desired(b"the next one"), &part).await.unwrap();
+    supply.bring(&part).await.unwrap();
     let lent = Digest::of(b"the one that runs");
     assert!(store.path(&lent).is_some());
     assert_eq!(supply.pins.kept(crate::clock::now()).unwrap(), HashSet::from([part.digest, lent]));
     let other = binary("x86_64", b"another");
-    assert!(matches!(supply.bring(&desired(b"another"), &other).await, Err(FetchError::Link(_))));
+    assert!(matches!(supply.bring(&other).await, Err(FetchError::Link(_))));
 }
 
 #[tokio::test]

@@ -198,7 +198,7 @@ impl SelfUpdate {
         };
         self.show(status.clone());
         self.deed.guard.vouch(&Wanted::release(release, binary)).await?;
-        self.deed.supply.bring(release, binary).await?;
+        self.deed.supply.bring(binary).await?;
         self.show(ReleaseStatus { state: ReleaseState::Staging, ..status.clone() });
         let request = staging::stage(&self.deed.supply.store, &slots, release, binary).await?;
         self.deed.witness.before(&request.id);

@@ -77,7 +77,7 @@ impl Desired {
     }
 
     /// As a rollout by `plan` asks for it.
-    pub(super) fn as_planned(mut self, plan: &Plan) -> Self {
+    pub(super) fn planned(mut self, plan: &Plan) -> Self {
         match &mut self {
             Self::Model(model) => model.update = plan.policy(true),
             Self::Release(release) => release.update = plan.policy(true),

@@ -167,7 +167,7 @@ impl Deployments {
         let row = Deployment {
             gradual: true,
             priority: plan.priority,
-            ..self.row(caller, id, Candidate { subject, desired: desired.as_planned(&plan) }, cast.selector, created)
+            ..self.row(caller, id, Candidate { subject, desired: desired.planned(&plan) }, cast.selector, created)
         };
         self.insert(&mut tx, caller, &row).await?;
         let course = Course::new(&plan);
