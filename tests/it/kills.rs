@@ -1,4 +1,4 @@
-//! SIGKILL at any moment: of the control plane and of an agent, at seeded random moments while a model is pushed, deployed,
+//! SIGKILL or SIGTERM at any moment: of the control plane and of an agent, at seeded random moments while a model is pushed, deployed,
 //! downloaded and labels are edited on both sides. Afterwards everything converges and nothing that was acknowledged is missing.
 
 use crate::stories::{digit, predicts_seven, sample_model, variant};
@@ -15,6 +15,8 @@ use std::time::Duration;
 const KILLS: u32 = 12;
 /// The latest moment of a kill, in milliseconds: the slowest action takes about as long here.
 const LATEST_MS: u64 = 500;
+/// How long an orderly end may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes beside the sample's own: two chunks of an upload, so that a kill falls between them.
 const PADDING: usize = 12 << 20;
 
@@ -50,7 +52,9 @@ async fn a_kill_at_any_moment_loses_nothing_that_was_acknowledged() {
         let moment = Duration::from_millis(random.random_range(0..LATEST_MS));
         // Each side is killed in turn, so that both have their share whatever the seed.
         let plane_dies = round % 2 == 0;
-        say(&format!("round {round}: {} after {moment:?}", if plane_dies { "the control plane" } else { "the agent" }));
+        let gently = random.random_bool(0.5);
+        let (who, how) = (if plane_dies { "the control plane" } else { "the agent" }, if gently { "TERM" } else { "KILL" });
+        say(&format!("round {round}: SIG{how} to {who} after {moment:?}"));
         let push = start(fleet.command(&["model", "push", &file.to_string_lossy(), "--name", "digits", "-o", "json"]));
         let edit = start(edit(&agent, &format!("site-{round}")));
         let (api, path, label) = (fleet.api.clone(), format!("devices/{device}"), format!("operator-{round}"));
@@ -58,10 +62,11 @@ async fn a_kill_at_any_moment_loses_nothing_that_was_acknowledged() {
         let by_operator =
             tokio::spawn(async move { (patch(&api, &path, &label).await.then_some(label), deploy(&api, newest).await) });
         tokio::time::sleep(moment).await;
-        if plane_dies {
-            fleet.control_plane().kill()
+        let process = if plane_dies { fleet.control_plane() } else { agent.process() };
+        if gently {
+            assert!(process.terminate(PATIENCE).success(), "it ends in order:\n{}", process.log());
         } else {
-            agent.process().kill()
+            process.kill();
         }
 
         match version(push) {

@@ -67,6 +67,12 @@ async fn one_command_brings_up_a_fleet_that_answers_and_resumes() {
     let mut second = up("second", folder.path());
     running(&mut second).await;
     predicts_seven(&aidos(folder.path(), &predict));
+    eventually("the device is connected again", async || {
+        let listed = aidos(folder.path(), &["device", "list", "-o", "json"]);
+        let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).ok()?;
+        (listed[0]["state"] == "online").then_some(())
+    })
+    .await;
     assert_eq!(aidos(folder.path(), &["device", "list", "-o", "name"]).stdout, devices.stdout);
     let models = aidos(folder.path(), &["model", "list", "-o", "json"]);
     let models: serde_json::Value = serde_json::from_slice(&models.stdout).unwrap();
@@ -87,7 +93,11 @@ async fn one_command_brings_up_a_fleet_that_answers_and_resumes() {
     assert!(String::from_utf8_lossy(&pushed.stderr).contains("signed with the development keys"), "{pushed:?}");
     let deployed = aidos(folder.path(), &["deploy", "digits@2", "--to", "all", "--wait", "--timeout", "60s"]);
     assert!(deployed.status.success(), "{deployed:?}");
-    predicts_seven(&aidos(folder.path(), &predict));
+    // The new version by its number, and the old one is not there any more.
+    let versioned = |version: &str| ["predict", version, "--input", seven.to_str().unwrap()].map(str::to_owned);
+    let by_number = |version: &str| aidos(folder.path(), &versioned(version).each_ref().map(String::as_str));
+    predicts_seven(&by_number("digits@2"));
+    assert_eq!(by_number("digits@1").status.code(), Some(1), "version 2 took its place");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -42,7 +42,7 @@ async fn a_model_that_the_engine_cannot_load_says_why_and_harms_no_other() {
     let id = deployments["items"][0]["id"].as_str().unwrap();
     let devices = fleet.api.get(&format!("deployments/{id}/devices")).await;
     let error = devices["items"][0]["error"].as_str().unwrap_or_default();
-    assert!(error.contains("If"), "the error names the operator at fault: {error}");
+    assert!(error.contains("(operator If) give values of different rank"), "the error names the operator at fault: {error}");
     fleet.push("digits", &sample_model()).await;
     fleet.deploy("digits@1", "site=lab").await;
     crate::stories::predicts_seven(&agent.predict("digits", &crate::stories::digit(7)));

@@ -2,12 +2,13 @@
 
 use crate::CliError;
 use aidos_protocol::oip::{DataType, Tensor};
-use npyz::{DType, NpyFile, Order, TypeChar};
+use npyz::{DType, NpyHeader, Order, TypeChar};
 
 /// Reads an array in C order of a type that the inference protocol has.
 pub(super) fn tensor(name: &str, file: &[u8]) -> Result<Tensor, CliError> {
     let fail = |e: String| CliError::Usage(format!("the .npy file cannot be used: {e}"));
-    let npy = NpyFile::new(file).map_err(|e| fail(e.to_string()))?;
+    let mut data = file;
+    let npy = NpyHeader::from_reader(&mut data).map_err(|e| fail(e.to_string()))?;
     if npy.order() != Order::C && npy.shape().len() > 1 {
         return Err(fail("it is in Fortran order; save it with numpy.ascontiguousarray".into()));
     }
@@ -34,10 +35,12 @@ pub(super) fn tensor(name: &str, file: &[u8]) -> Result<Tensor, CliError> {
     if plain.endianness() == npyz::Endianness::Big {
         return Err(fail("it is big-endian; save it with .astype(a.dtype.newbyteorder('<'))".into()));
     }
-    // The data are the file's tail: a header of its own length, then the elements and nothing else.
-    let bytes = shape.iter().try_fold(datatype.width().unwrap_or(1), |product, &n| product.checked_mul(n));
-    let data = bytes.and_then(|n| file.len().checked_sub(n)).map(|start| &file[start..]);
-    let data = data.ok_or_else(|| fail("it is cut off".into()))?;
+    // After the header come the elements and nothing else.
+    match shape.iter().try_fold(datatype.width().unwrap_or(1), |product, &n| product.checked_mul(n)) {
+        Some(bytes) if bytes == data.len() => {}
+        Some(bytes) if bytes < data.len() => return Err(fail(format!("{} bytes follow its last element", data.len() - bytes))),
+        _ => return Err(fail("it is cut off".into())),
+    }
     Tensor::new(name, datatype, shape, bytes::Bytes::copy_from_slice(data)).map_err(|e| fail(e.to_string()))
 }
 
@@ -65,7 +68,12 @@ mod tests {
 
     #[test]
     fn a_cut_or_foreign_array_is_refused() {
-        assert!(tensor("x", &npy("<f4", "(1000, 1000)", &[0; 8])).is_err());
+        // Also where fewer bytes lack than the header has: those are no elements.
+        for (shape, data) in [("(1000, 1000)", 8), ("(2,)", 7), ("(2,)", 0)] {
+            let error = tensor("x", &npy("<f4", shape, &vec![0; data])).unwrap_err().to_string();
+            assert!(error.contains("cut off"), "{shape} {data}: {error}");
+        }
+        assert!(tensor("x", &npy("<f4", "(2,)", &[0; 9])).unwrap_err().to_string().contains("1 bytes follow"));
         assert!(tensor("x", &npy(">f4", "(2,)", &[0; 8])).unwrap_err().to_string().contains("big-endian"));
     }
 }
