@@ -140,13 +140,12 @@ async fn send(url: &str, request: reqwest::RequestBuilder) -> Result<reqwest::Re
     let body = response.bytes().await.unwrap_or_default();
     let message = serde_json::from_slice::<ErrorBody>(&body).map_or_else(|_| status.to_string(), |e| e.error);
     let hint = match status {
-        StatusCode::NOT_FOUND => {
-            Some("deploy it here first: `aidos deploy <model> --to <selector>`; `aidos status` shows what runs")
-        }
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Some("the model is busy: try again in a moment"),
-        _ => None,
+        StatusCode::NOT_FOUND => "deploy it here first: `aidos deploy <model> --to <selector>`; `aidos status` shows what runs",
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => "the model is busy: try again in a moment",
+        StatusCode::BAD_REQUEST => "`aidos model show NAME@VERSION` says what goes in; give --input that",
+        _ => "see what the agent says with `aidos-agent logs`",
     };
-    Err(CliError::Failed { message, hint: hint.map(str::to_owned) })
+    Err(CliError::failed(message, hint))
 }
 
 /// What the registry knows of the version that answers on `device`: enough to make tensors and name classes.

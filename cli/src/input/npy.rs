@@ -6,7 +6,9 @@ use npyz::{DType, NpyFile, Order, TypeChar};
 
 /// Reads an array in C order of a type that the inference protocol has.
 pub(super) fn tensor(name: &str, file: &[u8]) -> Result<Tensor, CliError> {
-    let fail = |e: String| CliError::Usage(format!("the .npy file cannot be used: {e}"));
+    let fail = |e: String| {
+        CliError::Usage(format!("the .npy file cannot be used: {e}; save it with numpy.save and a type that the model takes"))
+    };
     let npy = NpyFile::new(file).map_err(|e| fail(e.to_string()))?;
     if npy.order() != Order::C && npy.shape().len() > 1 {
         return Err(fail("it is in Fortran order; save it with numpy.ascontiguousarray".into()));
