@@ -1,7 +1,8 @@
 //! Wires the rooms together and owns the order of start and shutdown; the one place where they meet.
 //!
 //! Start: certificates, database, objects; then all sockets are bound, rooms are opened, `<data>/run.json` names the addresses,
-//! and only then anything is served. What cannot start says so before a device or a person is answered.
+//! and only then anything is served. What cannot start says so before a device or a person is answered. A first start may end at any
+//! point; the next goes on. Once the first owner is in the database, a mark beside the CA says so, and without that database nothing starts.
 //!
 //! Shutdown, once the token is cancelled: the API takes nothing new, ends live events and lets requests under way finish;
 //! devices are told to come back a little later, each at its own moment; the links close; background tasks end; the database
