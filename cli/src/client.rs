@@ -154,7 +154,8 @@ pub(crate) async fn refusal(response: Response) -> CliError {
         (None, false) => problem.title.clone(),
         (None, true) => String::from_utf8_lossy(&body[..body.len().min(300)]).into_owned(),
     };
-    let hint = problem.hint.or_else(|| advice(status).map(str::to_owned));
+    // A text that names a command has its advice already.
+    let hint = problem.hint.or_else(|| advice(status).filter(|_| !text.contains("`aidos ")).map(str::to_owned));
     let message = if text.is_empty() { status.to_string() } else { text };
     if status == StatusCode::GATEWAY_TIMEOUT {
         return CliError::Timeout(message);
@@ -168,7 +169,7 @@ fn advice(status: StatusCode) -> Option<&'static str> {
         StatusCode::FORBIDDEN => "ask an owner for a key with a higher role (`aidos key create --role operator`)",
         StatusCode::PRECONDITION_FAILED => "somebody changed it in the meantime: look at it again, then repeat your change",
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => "try again in a moment",
-        StatusCode::NOT_FOUND => "list what there is with the `list` command of its noun, such as `aidos device list`",
+        StatusCode::NOT_FOUND => "see what there is with `aidos model list`, `aidos device list` and so on",
         status if status.is_client_error() => "mend what was asked for; `--help` says what the command takes",
         status if status.is_server_error() => "the control plane failed: its log says more",
         _ => return None,
