@@ -175,3 +175,26 @@ fn advice(status: StatusCode) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_goes_nowhere_in_the_clear_unless_a_person_allows_it() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = |url: &str, insecure_http| {
+            Client::new(Context { url: url.into(), api_key: "k".into(), ca_pem: None, insecure_http }).map(drop)
+        };
+        for url in ["http://127.0.0.1:7070", "http://[::1]:7070", "http://localhost:7070", "https://plane.example.org"] {
+            assert!(client(url, false).is_ok(), "{url}");
+        }
+        for url in ["http://plane.example.org:7070", "http://10.0.0.2:7070", "http://localhost.example.org"] {
+            assert!(client(url, false).unwrap_err().to_string().contains("--insecure-http"), "{url}");
+            assert!(client(url, true).is_ok(), "{url}");
+        }
+        for url in ["plane.example.org", "ftp://plane.example.org", ""] {
+            assert!(client(url, true).unwrap_err().to_string().contains("https://host:7070"), "{url}");
+        }
+    }
+}

@@ -65,7 +65,7 @@ async fn every_wrong_command_is_told_what_to_do_next() {
         (typed(&["model", "push", model, "--manifest", &broken]), 2, "--manifest"),
         (typed(&["model", "push", model, "--card", "nothere.md"]), 2, "--card"),
         (typed(&["model", "push", model, "--golden", &malformed]), 2, "golden cases"),
-        (typed(&["model", "show", "nothing"]), 1, "hint:"),
+        (typed(&["model", "show", "nothing"]), 1, "aidos model list"),
         (typed(&["deploy", "digits@9", "--to", "all"]), 1, "aidos model show"),
         (typed(&["deployment", "show", "dep_00000000000000000000000000000001"]), 1, "hint:"),
         (typed(&["bundle", "export", "digits", "--out", &not_a_folder]), 1, "--out"),

@@ -204,7 +204,8 @@ async fn local_agent(data_dir: &Path) -> Result<(String, Option<Offline>), CliEr
             format!("there is no agent on this machine (none has joined in {})", data_dir.display()),
             "start one with `aidos up` or `aidos-agent join`, name one with --agent-url, or ask a --device",
         )),
-        Err(error) => Err(anyhow::Error::from(error).into()),
+        // What the agent's library says ends with what to do.
+        Err(error) => Err(CliError::Failed { message: error.to_string(), hint: None }),
     }
 }
 

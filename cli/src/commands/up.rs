@@ -105,7 +105,7 @@ impl Up {
                 }
                 agent_stop.cancel();
                 // An agent in this process has no launcher, so it ends only as it is told to.
-                let ended = agent.join().await.map_err(failed);
+                let ended = agent.join().await.map_err(told);
                 shown.and(ended.map(drop))
             }
             Err(error) => {
@@ -169,6 +169,11 @@ fn failed(error: impl std::error::Error + Send + Sync + 'static) -> CliError {
     CliError::from(anyhow::Error::from(error))
 }
 
+/// What the agent's library says ends with what to do.
+fn told(error: impl std::error::Error) -> CliError {
+    CliError::Failed { message: error.to_string(), hint: None }
+}
+
 fn unusable(path: &Path) -> impl Fn(std::io::Error) -> CliError {
     move |e| {
         CliError::failed(
@@ -198,9 +203,9 @@ async fn start_agent(plane: &control_plane::Running, local: Local, stop: Cancell
     config.serve.address = local.serve.unwrap_or(config.serve.address);
     let config = config.check().map_err(|e| CliError::Usage(e.to_string()))?;
     let dir = agent::identity_dir(&config.data_dir);
-    match Identity::load(&dir).map_err(failed)? {
+    match Identity::load(&dir).map_err(told)? {
         // What it was told last is where an earlier start listened.
-        Some(identity) => identity.install(None, plane.endpoints.clone()).await.map_err(failed)?,
+        Some(identity) => identity.install(None, plane.endpoints.clone()).await.map_err(told)?,
         None => {
             say("joining this machine as the first device …");
             let wish = CreateToken { uses: 1, ttl_s: 600, labels: [(LABEL.0.into(), LABEL.1.into())].into() };
@@ -215,10 +220,10 @@ async fn start_agent(plane: &control_plane::Running, local: Local, stop: Cancell
                 insecure_http: false,
                 force: false,
             };
-            join(&options).await.map_err(failed)?;
+            join(&options).await.map_err(told)?;
         }
     }
-    agent::run_with(config, local.logging, stop).await.map_err(failed)
+    agent::run_with(config, local.logging, stop).await.map_err(told)
 }
 
 /// Makes the update repository and brings the sample model to this machine; what an earlier start left off is gone on with.
