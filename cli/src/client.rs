@@ -2,6 +2,7 @@
 
 use crate::context::Context;
 use crate::error::CliError;
+use aidos_agent::identity::in_the_clear;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
 use std::time::Duration;
@@ -38,10 +39,27 @@ pub(crate) struct Page<T> {
 impl Client {
     /// A client of `context`'s control plane.
     pub(crate) fn new(context: Context) -> Result<Self, CliError> {
+        let url = reqwest::Url::parse(&context.url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let Some(url) = url else {
+            return Err(CliError::Usage(format!(
+                "`{}` is not an address of a control plane: write it as https://host:7070",
+                context.url
+            )));
+        };
+        if in_the_clear(&url) && !context.insecure_http {
+            return Err(CliError::Usage(format!(
+                "{} is not encrypted, and the API key would be sent to it: use https, or add --insecure-http if the network \
+                 between is trusted",
+                context.url
+            )));
+        }
         let mut builder = reqwest::Client::builder().connect_timeout(Duration::from_secs(10)).user_agent("aidos");
         if let Some(pem) = &context.ca_pem {
             let ca = reqwest::Certificate::from_pem(pem.as_bytes()).map_err(|e| {
-                CliError::failed(format!("the CA certificate is not valid: {e}"), "log in again with the right one")
+                CliError::failed(
+                    format!("the CA certificate is not valid: {e}"),
+                    "give the control plane's own with --ca, or log in again with --ca-file; it is at /api/v1/ca.pem",
+                )
             })?;
             builder = builder.tls_certs_merge([ca]);
         }
@@ -136,7 +154,8 @@ pub(crate) async fn refusal(response: Response) -> CliError {
         (None, false) => problem.title.clone(),
         (None, true) => String::from_utf8_lossy(&body[..body.len().min(300)]).into_owned(),
     };
-    let hint = problem.hint.or_else(|| advice(status).map(str::to_owned));
+    // A text that names a command has its advice already.
+    let hint = problem.hint.or_else(|| advice(status).filter(|_| !text.contains("`aidos ")).map(str::to_owned));
     let message = if text.is_empty() { status.to_string() } else { text };
     if status == StatusCode::GATEWAY_TIMEOUT {
         return CliError::Timeout(message);
@@ -150,6 +169,32 @@ fn advice(status: StatusCode) -> Option<&'static str> {
         StatusCode::FORBIDDEN => "ask an owner for a key with a higher role (`aidos key create --role operator`)",
         StatusCode::PRECONDITION_FAILED => "somebody changed it in the meantime: look at it again, then repeat your change",
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => "try again in a moment",
+        StatusCode::NOT_FOUND => "see what there is with `aidos model list`, `aidos device list` and so on",
+        status if status.is_client_error() => "mend what was asked for; `--help` says what the command takes",
+        status if status.is_server_error() => "the control plane failed: its log says more",
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_goes_nowhere_in_the_clear_unless_a_person_allows_it() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = |url: &str, insecure_http| {
+            Client::new(Context { url: url.into(), api_key: "k".into(), ca_pem: None, insecure_http }).map(drop)
+        };
+        for url in ["http://127.0.0.1:7070", "http://[::1]:7070", "http://localhost:7070", "https://plane.example.org"] {
+            assert!(client(url, false).is_ok(), "{url}");
+        }
+        for url in ["http://plane.example.org:7070", "http://10.0.0.2:7070", "http://localhost.example.org"] {
+            assert!(client(url, false).unwrap_err().to_string().contains("--insecure-http"), "{url}");
+            assert!(client(url, true).is_ok(), "{url}");
+        }
+        for url in ["plane.example.org", "ftp://plane.example.org", ""] {
+            assert!(client(url, true).unwrap_err().to_string().contains("https://host:7070"), "{url}");
+        }
+    }
 }

@@ -23,6 +23,16 @@ pub(crate) struct Context {
     /// PEM of the CA to trust, where the control plane has its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ca_pem: Option<String>,
+    /// Whether a person has said that the key may go there unencrypted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) insecure_http: bool,
+}
+
+impl Context {
+    fn allowing(mut self, insecure_http: bool) -> Self {
+        self.insecure_http |= insecure_http;
+        self
+    }
 }
 
 /// `~/.config/aidos/contexts.toml`.
@@ -61,23 +71,46 @@ impl Contexts {
     pub(crate) fn save(&self) -> Result<(), CliError> {
         let path = Self::path()?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder)?;
         let temporary = path.with_extension("new");
         let text = toml::to_string(self).map_err(anyhow::Error::from)?;
-        // A left-over of a crash may have other permissions.
-        let _ = std::fs::remove_file(&temporary);
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        Ok(std::fs::rename(&temporary, &path)?)
+        let written = (|| {
+            std::fs::create_dir_all(folder)?;
+            // A left-over of a crash may have other permissions.
+            let _ = std::fs::remove_file(&temporary);
+            let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            std::fs::rename(&temporary, &path)
+        })();
+        written.map_err(|e: std::io::Error| {
+            CliError::failed(
+                format!("{}: {e}", path.display()),
+                "make its folder writable for you, or name another file with AIDOS_CONTEXTS",
+            )
+        })
     }
+}
+
+/// Reads the certificate of a CA.
+pub(crate) fn read_ca(path: &Path) -> Result<String, CliError> {
+    std::fs::read_to_string(path).map_err(|e| {
+        CliError::Usage(format!(
+            "{}: {e}; name the PEM file of the control plane's CA, which is at /api/v1/ca.pem there",
+            path.display()
+        ))
+    })
 }
 
 /// Finds the control plane for this call.
 pub(crate) fn resolve(global: &Global) -> Result<Context, CliError> {
     if let (Some(url), Some(api_key)) = (&global.url, &global.api_key) {
-        let ca_pem = global.ca.as_ref().map(std::fs::read_to_string).transpose()?;
-        return Ok(Context { url: url.trim_end_matches('/').to_owned(), api_key: api_key.clone(), ca_pem });
+        let ca_pem = global.ca.as_deref().map(read_ca).transpose()?;
+        return Ok(Context {
+            url: url.trim_end_matches('/').to_owned(),
+            api_key: api_key.clone(),
+            ca_pem,
+            insecure_http: global.insecure_http,
+        });
     }
     let contexts = Contexts::load()?;
     if let Some(name) = global.context.as_ref().or(contexts.current.as_ref()) {
@@ -85,11 +118,9 @@ pub(crate) fn resolve(global: &Global) -> Result<Context, CliError> {
             true => "there is none yet".to_owned(),
             false => format!("there are: {}", contexts.contexts.keys().cloned().collect::<Vec<_>>().join(", ")),
         };
-        return contexts
-            .contexts
-            .get(name)
-            .cloned()
-            .ok_or_else(|| CliError::Usage(format!("there is no context `{name}`; {known}. Add it with `aidos login`")));
+        let context = contexts.contexts.get(name).cloned();
+        let none = || CliError::Usage(format!("there is no context `{name}`; {known}. Add it with `aidos login`"));
+        return context.map(|context| context.allowing(global.insecure_http)).ok_or_else(none);
     }
     local(&data_dir(global)?)
 }
@@ -108,11 +139,13 @@ pub(crate) fn local(data_dir: &Path) -> Result<Context, CliError> {
         )
     };
     let run = folder.join("run.json");
-    let run: Run = serde_json::from_slice(&std::fs::read(&run).map_err(|_| none(&run))?).map_err(anyhow::Error::from)?;
+    let damaged =
+        |e| CliError::failed(format!("{}: {e}", run.display()), "stop the control plane and start it again with `aidos up`");
+    let run: Run = serde_json::from_slice(&std::fs::read(&run).map_err(|_| none(&run))?).map_err(damaged)?;
     let key = folder.join("owner.key");
     let api_key = std::fs::read_to_string(&key).map_err(|_| none(&key))?.trim().to_owned();
     let ca_pem = std::fs::read_to_string(folder.join("pki/ca.pem")).ok();
-    Ok(Context { url: run.api, api_key, ca_pem })
+    Ok(Context { url: run.api, api_key, ca_pem, insecure_http: false })
 }
 
 /// The folder that `aidos up` keeps everything in: `--data-dir`, else `$XDG_DATA_HOME/aidos`.

@@ -46,14 +46,10 @@ impl CliError {
     }
 }
 
-impl From<std::io::Error> for CliError {
-    fn from(error: std::io::Error) -> Self {
-        Self::Failed { message: error.to_string(), hint: None }
-    }
-}
-
+/// What nobody can do much about: a library or the system failed in a way that has no advice of its own. Files are never among these;
+/// whoever opens one names it and says what to do.
 impl From<anyhow::Error> for CliError {
     fn from(error: anyhow::Error) -> Self {
-        Self::Failed { message: format!("{error:#}"), hint: None }
+        Self::failed(format!("{error:#}"), "try it again; if it stays so, report it with what -vv adds")
     }
 }

@@ -25,6 +25,9 @@ pub(crate) struct Global {
     /// Folder of this machine's control plane and agent [default: $XDG_DATA_HOME/aidos]
     #[arg(long, global = true, env = "AIDOS_DATA_DIR", value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// Allow plain HTTP beyond this machine: only where a trusted network or a proxy protects it
+    #[arg(long, global = true)]
+    pub(crate) insecure_http: bool,
     /// Results only: no progress, no notes
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,

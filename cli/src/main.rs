@@ -10,7 +10,10 @@ fn main() -> ExitCode {
     rustls::crypto::ring::default_provider().install_default().expect("nothing has installed a provider before main");
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return CliError::from(error).report(),
+        Err(error) => {
+            let what = format!("the program cannot start: {error}");
+            return CliError::failed(what, "raise the limit of threads or open files (`ulimit -a`)").report();
+        }
     };
     let result = runtime.block_on(aidos_cli::run(args, logging));
     // A blocked read of the terminal must not hold the process.

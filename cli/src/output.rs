@@ -82,7 +82,8 @@ pub(crate) fn value(format: Format, value: &impl Serialize) -> Result<(), CliErr
 pub(crate) fn line(text: &str) -> Result<(), CliError> {
     match writeln!(std::io::stdout().lock(), "{text}") {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
-        other => Ok(other?),
+        other => other
+            .map_err(|e| CliError::failed(format!("standard output: {e}"), "send it to where there is room, or to a terminal")),
     }
 }
 

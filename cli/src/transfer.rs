@@ -14,7 +14,7 @@ const MAX_TRIES: u32 = 8;
 
 /// SHA-256 and size of a file.
 pub(crate) async fn digest(path: &Path) -> Result<(Digest, u64), CliError> {
-    let unreadable = |e: std::io::Error| CliError::Usage(format!("{}: {e}", path.display()));
+    let unreadable = |e: std::io::Error| unreadable(path, &e);
     let mut file = tokio::fs::File::open(path).await.map_err(unreadable)?;
     let (mut digester, mut size) = (Digester::default(), 0u64);
     let mut buffer = vec![0; 1 << 20];
@@ -28,6 +28,10 @@ pub(crate) async fn digest(path: &Path) -> Result<(Digest, u64), CliError> {
     }
 }
 
+fn unreadable(path: &Path, error: &std::io::Error) -> CliError {
+    CliError::Usage(format!("{}: {error}; name a file that you may read", path.display()))
+}
+
 /// Sends `path`; bytes that the tenant already has are not sent again. Returns the artifact's digest.
 pub(crate) async fn upload(client: &Client, path: &Path) -> Result<Digest, CliError> {
     let (digest, size) = digest(path).await?;
@@ -36,14 +40,15 @@ pub(crate) async fn upload(client: &Client, path: &Path) -> Result<Digest, CliEr
         return Ok(digest);
     };
     let bar = Transfer::new("uploading", size);
-    let mut file = tokio::fs::File::open(path).await?;
+    let unreadable = |e: std::io::Error| unreadable(path, &e);
+    let mut file = tokio::fs::File::open(path).await.map_err(unreadable)?;
     let mut offset = upload.offset;
     let mut tries = 0;
     while offset < size {
         bar.at(offset);
-        file.seek(SeekFrom::Start(offset)).await?;
+        file.seek(SeekFrom::Start(offset)).await.map_err(unreadable)?;
         let mut chunk = Vec::with_capacity(MAX_CHUNK_BYTES.min((size - offset) as usize));
-        (&mut file).take(MAX_CHUNK_BYTES as u64).read_to_end(&mut chunk).await?;
+        (&mut file).take(MAX_CHUNK_BYTES as u64).read_to_end(&mut chunk).await.map_err(unreadable)?;
         let patch = client.request(Method::PATCH, &format!("uploads/{id}")).header(UPLOAD_OFFSET, offset).body(chunk);
         match patch.send().await {
             Ok(response) if response.status().is_success() => {

@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 const LABEL: &str = "ENCRYPTED PRIVATE KEY";
 /// The newest root that this machine has verified.
 const ROOT: &str = "root.json";
+/// A first root that this machine made and has not yet heard to be the repository's.
+const PENDING_ROOT: &str = "root.pending.json";
 /// Holds the passphrase of keys that are for development only.
 const PASSPHRASE: &str = "passphrase";
 /// Hexadecimal digits of a key's id in its file's name: enough that two keys do not meet.
@@ -55,9 +57,17 @@ impl TrustKeys {
             (Some(path), _) => std::fs::read_to_string(&path).map_err(|e| unusable(&path, e))?.trim_end_matches('\n').to_owned(),
             (None, Ok(text)) => text,
             (None, Err(_)) if std::io::stdin().is_terminal() => {
-                let typed = rpassword::prompt_password("Passphrase of the trust keys: ")?;
-                if new && rpassword::prompt_password("Once more: ")? != typed {
-                    return Err(CliError::Usage("the two passphrases differ".into()));
+                let ask = |what: &str| {
+                    rpassword::prompt_password(what).map_err(|e| {
+                        CliError::failed(
+                            format!("the passphrase cannot be read: {e}"),
+                            "give --passphrase-file or AIDOS_TRUST_PASSPHRASE",
+                        )
+                    })
+                };
+                let typed = ask("Passphrase of the trust keys: ")?;
+                if new && ask("Once more: ")? != typed {
+                    return Err(CliError::Usage("the two passphrases differ; type the same one twice".into()));
                 }
                 typed
             }
@@ -80,11 +90,12 @@ impl TrustKeys {
     pub(crate) fn make_development(&self) -> Result<(), CliError> {
         self.create_folder()?;
         let path = self.folder.join(PASSPHRASE);
-        if path.exists() {
+        // No key is ever encrypted with nothing: an empty file is what a write that was cut off has left.
+        if std::fs::read_to_string(&path).is_ok_and(|text| !text.trim().is_empty()) {
             return Ok(());
         }
         let id = SigningKey::from_pkcs8(&SigningKey::generate().map_err(anyhow::Error::from)?).map_err(anyhow::Error::from)?.id();
-        write_new(&path, id.0.as_bytes())
+        write(&path, id.0.as_bytes())
     }
 
     fn create_folder(&self) -> Result<(), CliError> {
@@ -101,7 +112,7 @@ impl TrustKeys {
         let pkcs8 = SigningKey::generate().map_err(anyhow::Error::from)?;
         let key = SigningKey::from_pkcs8(&pkcs8).map_err(anyhow::Error::from)?;
         let path = self.key_path(role, &key.id().0);
-        write_new(&path, encrypt(&pkcs8, passphrase)?.as_bytes())?;
+        write(&path, encrypt(&pkcs8, passphrase)?.as_bytes())?;
         Ok(key)
     }
 
@@ -145,10 +156,28 @@ impl TrustKeys {
 
     /// Keeps a root that was verified; written whole or not at all.
     pub(crate) fn keep_root(&self, bytes: &[u8]) -> Result<(), CliError> {
-        let (path, temporary) = (self.folder.join(ROOT), self.folder.join("root.json.new"));
-        let mut file = std::fs::File::create(&temporary).map_err(|e| unusable(&temporary, e))?;
-        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| unusable(&temporary, e))?;
-        std::fs::rename(&temporary, &path).map_err(|e| unusable(&path, e))
+        write(&self.folder.join(ROOT), bytes)
+    }
+
+    /// The first root that this machine has made and may not have brought to the repository.
+    pub(crate) fn pending_root(&self) -> Result<Option<Vec<u8>>, CliError> {
+        let path = self.folder.join(PENDING_ROOT);
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(unusable(&path, e)),
+        }
+    }
+
+    /// Keeps a first root before it is brought to the repository.
+    pub(crate) fn keep_pending_root(&self, bytes: &[u8]) -> Result<(), CliError> {
+        write(&self.folder.join(PENDING_ROOT), bytes)
+    }
+
+    /// The pending root is the repository's.
+    pub(crate) fn settle_root(&self) -> Result<(), CliError> {
+        let (pending, path) = (self.folder.join(PENDING_ROOT), self.folder.join(ROOT));
+        std::fs::rename(&pending, &path).and_then(|()| sync(&self.folder)).map_err(|e| unusable(&path, e))
     }
 }
 
@@ -160,14 +189,31 @@ pub(crate) fn is_development(root: &Root) -> bool {
 /// The field of a root that is for development only.
 pub(crate) const DEVELOPMENT: &str = "x-aidos-development";
 
-fn write_new(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
-    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let mut file = file.map_err(|e| unusable(path, e))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| unusable(path, e))
+/// Writes a file that only its owner reads, whole or not at all: temporary file, fsync, rename, fsync of the folder.
+fn write(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
+    let temporary = path.with_extension("new");
+    let written = (|| {
+        // What a kill left behind may have other permissions.
+        match std::fs::remove_file(&temporary) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)?;
+        sync(path.parent().unwrap_or(Path::new(".")))
+    })();
+    written.map_err(|e| unusable(path, e))
+}
+
+fn sync(folder: &Path) -> std::io::Result<()> {
+    std::fs::File::open(folder)?.sync_all()
 }
 
 fn encrypt(pkcs8: &[u8], passphrase: &str) -> Result<String, CliError> {
-    let failed = |e: pkcs8::Error| CliError::Failed { message: format!("the key cannot be encrypted: {e}"), hint: None };
+    let failed =
+        |e: pkcs8::Error| CliError::failed(format!("the key cannot be encrypted: {e}"), "this is a defect: please report it");
     let key = PrivateKeyInfoRef::try_from(pkcs8).map_err(failed)?;
     let cost = scrypt::Params::new(SCRYPT.0, SCRYPT.1, 1).expect("the parameters are constants");
     let scheme = pbes2::Parameters::generate_scrypt_aes256cbc(cost, &rand::random::<[u8; 16]>(), rand::random());
@@ -235,5 +281,22 @@ mod tests {
         let first = keys.passphrase(true).unwrap();
         keys.make_development().unwrap();
         assert_eq!(keys.passphrase(true).unwrap(), first);
+        // A power cut may leave an empty one.
+        std::fs::write(keys.folder().join(PASSPHRASE), "").unwrap();
+        keys.make_development().unwrap();
+        assert_ne!(keys.passphrase(true).unwrap(), first);
+    }
+
+    #[test]
+    fn a_first_root_is_kept_before_it_is_the_repositorys() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = TrustKeys::new(folder.path().to_owned(), None);
+        assert_eq!(keys.pending_root().unwrap(), None);
+        keys.keep_pending_root(b"root").unwrap();
+        assert!(!keys.has_root());
+        assert_eq!(keys.pending_root().unwrap().as_deref(), Some(&b"root"[..]));
+        keys.settle_root().unwrap();
+        assert!(keys.has_root() && keys.pending_root().unwrap().is_none());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

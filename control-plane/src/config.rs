@@ -91,12 +91,12 @@ pub struct Settings {
     #[serde(skip)]
     pub config: Option<PathBuf>,
     /// Folder for the database, keys and artifacts.
-    #[arg(long, env = "AIDOS_DATA_DIR")]
+    #[arg(long, env = "AIDOS_CONTROL_PLANE_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
     /// Name of the deployment, the trust domain of its certificates; it cannot be changed later [default: aidos].
     #[arg(long, env = "AIDOS_DEPLOYMENT")]
     pub deployment: Option<String>,
-    /// Address of the REST API and the dashboard [default: 127.0.0.1:7070].
+    /// Address of the REST API [default: 127.0.0.1:7070].
     #[arg(long, env = "AIDOS_LISTEN")]
     pub listen: Option<SocketAddr>,
     /// Address of the QUIC link, or `off` [default: 0.0.0.0:7070].

@@ -49,8 +49,16 @@ fn main() -> ExitCode {
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let running = assembly::run(settings.resolve()?, shutdown.clone()).await.context("the control plane cannot start")?;
-    tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    let config = settings.resolve()?;
+    let mut stopped = async || tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} };
+    let running = tokio::select! {
+        running = assembly::run(config, shutdown.clone()) => running.context("the control plane cannot start")?,
+        () = stopped() => {
+            tracing::info!("stopped before it was up");
+            return Ok(());
+        }
+    };
+    stopped().await;
     shutdown.cancel();
     running.join().await;
     Ok(())

@@ -43,6 +43,11 @@ impl Process {
     /// Asks it to stop and waits; panics with its log when it takes longer than `limit`.
     pub fn terminate(&mut self, limit: Duration) -> ExitStatus {
         self.signal("TERM");
+        self.ended(limit)
+    }
+
+    /// Waits for its end; panics with its log when that takes longer than `limit`.
+    pub fn ended(&mut self, limit: Duration) -> ExitStatus {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("a child can be waited for") {

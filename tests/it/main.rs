@@ -5,6 +5,7 @@
 mod backends;
 mod bad_input;
 mod bundle;
+mod cli_errors;
 mod deltas;
 mod failover;
 mod faults;
@@ -23,4 +24,5 @@ mod stories;
 mod tenants;
 mod tls;
 mod trust;
+mod up_interrupted;
 mod updates;

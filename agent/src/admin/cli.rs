@@ -210,7 +210,10 @@ impl Cli {
         let (dir, output) = (config.data_dir.clone(), self.output);
         match self.command {
             Command::Run(_) => {
-                let running = assembly::run_with(config, logging, stop).await?;
+                let start = assembly::run_with(config, logging, stop.clone());
+                // What a start has begun is as after a kill: the next one judges from what is on disk.
+                let Some(running) = stop.run_until_cancelled(start).await else { return Ok(ExitCode::SUCCESS) };
+                let running = running?;
                 if running.join().await? == assembly::Ended::Switch {
                     return Ok(ExitCode::from(aidos_launcher::EXIT_SWITCH));
                 }

@@ -55,9 +55,15 @@ pub(super) fn public_client(ca: &CertificateDer<'static>) -> Result<Client, Iden
         .map_err(|e| IdentityError::Crypto(detail(&e)))
 }
 
-pub(super) fn is_loopback(url: &Url) -> bool {
+/// Whether `url` is of this machine itself.
+pub fn is_loopback(url: &Url) -> bool {
     let Some(host) = url.host_str() else { return false };
     host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Whether what is sent to `url` leaves this machine unencrypted.
+pub fn in_the_clear(url: &Url) -> bool {
+    url.scheme() == "http" && !is_loopback(url)
 }
 
 /// Whether both have the same scheme, host and port.

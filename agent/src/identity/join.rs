@@ -74,7 +74,7 @@ fn base_url(options: &JoinOptions) -> Result<Url, JoinError> {
     let mut url = Url::parse(options.url.trim()).map_err(|e| fail(&e.to_string()))?;
     match url.scheme() {
         "https" => {}
-        "http" if http::is_loopback(&url) || options.insecure_http => {}
+        "http" if !http::in_the_clear(&url) || options.insecure_http => {}
         "http" => return Err(JoinError::PlainHttp(options.url.clone())),
         other => return Err(fail(&format!("`{other}` is neither https nor http"))),
     }

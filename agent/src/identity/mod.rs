@@ -17,6 +17,7 @@ mod tls;
 mod trust;
 
 pub use error::{IdentityError, JoinError, RenewError};
+pub use http::{in_the_clear, is_loopback};
 pub use join::{JoinOptions, join};
 pub use key::{DeviceKey, KeyId};
 pub use member::{MemberTls, Refused};

@@ -107,7 +107,7 @@ async fn export(client: &Client, global: &Global, models: &[String], out: &Path)
         let _ = tokio::fs::remove_file(&part).await;
         return Err(error);
     }
-    tokio::fs::rename(&part, out).await?;
+    tokio::fs::rename(&part, out).await.map_err(|e| unwritable(out, &e))?;
     let exported = Exported { file: out.display().to_string(), bytes: index.bytes(), models: index.models };
     say("take it to the device and run `aidos-agent bundle import FILE` there");
     output::one(global.output, &exported, || {
@@ -139,6 +139,10 @@ fn part_of(out: &Path) -> PathBuf {
     out.with_file_name(name)
 }
 
+fn unwritable(path: &Path, error: &std::io::Error) -> CliError {
+    CliError::failed(format!("{}: {error}", path.display()), "choose another place with --out")
+}
+
 async fn write(
     client: &Client,
     index: &Index,
@@ -146,8 +150,7 @@ async fn write(
     files: &BTreeMap<Digest, (u64, From)>,
     part: &Path,
 ) -> Result<(), CliError> {
-    let failed =
-        |error: std::io::Error| CliError::failed(format!("{}: {error}", part.display()), "choose another place with --out");
+    let failed = |error: std::io::Error| unwritable(part, &error);
     let mut out = BufWriter::new(File::create(part).await.map_err(failed)?);
     let json = serde_json::to_vec(index).map_err(anyhow::Error::from)?;
     out.write_all(&header(INDEX, json.len() as u64)?).await.map_err(failed)?;
@@ -164,7 +167,7 @@ async fn write(
         out.write_all(&header(&bundle::name(&file.digest), file.size)?).await.map_err(failed)?;
         match &files[&file.digest].1 {
             From::Here(bytes) => out.write_all(bytes).await.map_err(failed)?,
-            From::Registry => download(client, file, &mut out, |done| bar.at(before + done)).await?,
+            From::Registry => download(client, file, &mut out, part, |done| bar.at(before + done)).await?,
         }
         out.write_all(&padding(file.size)).await.map_err(failed)?;
         before += file.size;
@@ -180,7 +183,13 @@ async fn write(
 }
 
 /// Copies an artifact from the registry as it comes, and verifies it.
-async fn download(client: &Client, file: &BundledFile, out: &mut BufWriter<File>, told: impl Fn(u64)) -> Result<(), CliError> {
+async fn download(
+    client: &Client,
+    file: &BundledFile,
+    out: &mut BufWriter<File>,
+    part: &Path,
+    told: impl Fn(u64),
+) -> Result<(), CliError> {
     let request = client.request(Method::GET, &format!("artifacts/{}/content", file.digest)).timeout(WHOLE);
     let mut response = client.send(request).await?;
     let again = |what: String| CliError::failed(format!("{}: {what}", file.digest), "run the export again");
@@ -194,7 +203,7 @@ async fn download(client: &Client, file: &BundledFile, out: &mut BufWriter<File>
             return Err(again(format!("more than its {} bytes came", file.size)));
         }
         digester.update(&piece);
-        out.write_all(&piece).await?;
+        out.write_all(&piece).await.map_err(|e| unwritable(part, &e))?;
         told(done);
     }
     let is = digester.finish();
@@ -207,7 +216,7 @@ async fn download(client: &Client, file: &BundledFile, out: &mut BufWriter<File>
 /// The head of a file in the archive: a name, a length, and nothing of whoever made it.
 fn header(name: &str, size: u64) -> Result<[u8; BLOCK as usize], CliError> {
     let mut header = tar::Header::new_ustar();
-    header.set_path(name)?;
+    header.set_path(name).map_err(anyhow::Error::from)?;
     header.set_size(size);
     header.set_mode(0o644);
     header.set_entry_type(tar::EntryType::Regular);

@@ -8,8 +8,11 @@ use crate::output::{self, Row};
 use crate::progress::say;
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use std::io::{BufRead as _, IsTerminal as _};
+use std::io::{BufRead as _, IsTerminal as _, Read as _};
 use std::path::PathBuf;
+
+/// What is read of standard input as a key: one is well below.
+const MAX_KEY_BYTES: u64 = 4 << 10;
 
 /// Remember a control plane and its key.
 #[derive(Debug, Args)]
@@ -49,8 +52,9 @@ impl Login {
             Some(key) => key.clone(),
             None => read_key()?,
         };
-        let ca_pem = self.ca_file.map(std::fs::read_to_string).transpose()?;
-        let context = context::Context { url: self.target.trim_end_matches('/').to_owned(), api_key, ca_pem };
+        let ca_pem = self.ca_file.as_deref().map(context::read_ca).transpose()?;
+        let url = self.target.trim_end_matches('/').to_owned();
+        let context = context::Context { url, api_key, ca_pem, insecure_http: global.insecure_http };
         let who: serde_json::Value = Client::new(context.clone())?.get("whoami").await?;
         let mut contexts = Contexts::load()?;
         contexts.contexts.insert(self.name.clone(), context);
@@ -62,11 +66,15 @@ impl Login {
 }
 
 fn read_key() -> Result<String, CliError> {
-    if std::io::stdin().is_terminal() {
-        say("API key (from AIDOS_API_KEY or standard input; it will be shown as you type):");
-    }
-    let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line)?;
+    let unread =
+        |e| CliError::failed(format!("the API key cannot be read: {e}"), "set AIDOS_API_KEY or give it on standard input");
+    let line = if std::io::stdin().is_terminal() {
+        rpassword::prompt_password("API key (not shown as you type): ").map_err(unread)?
+    } else {
+        let mut line = String::new();
+        std::io::stdin().lock().take(MAX_KEY_BYTES).read_line(&mut line).map_err(unread)?;
+        line
+    };
     match line.trim() {
         "" => Err(CliError::Usage("no API key: set AIDOS_API_KEY or give it on standard input".into())),
         key => Ok(key.to_owned()),

@@ -31,7 +31,7 @@ pub(crate) struct Deploy {
     /// Say who would get it and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Wait until every matching device that is connected runs it
+    /// Wait until every matching device that is connected runs it, one at least
     #[arg(long)]
     wait: bool,
     /// How long to wait
@@ -84,7 +84,7 @@ impl Deploy {
     }
 }
 
-/// Waits until no connected device is still on its way. Fails when one reports a failure.
+/// Waits until a device runs it and no connected one is still on its way. Fails when one reports a failure.
 pub(super) async fn wait(client: &Client, id: DeploymentId, limit: Duration) -> Result<DeploymentView, CliError> {
     let start = Instant::now();
     loop {
@@ -99,7 +99,8 @@ pub(super) async fn wait(client: &Client, id: DeploymentId, limit: Duration) -> 
                 format!("see why with `aidos deployment show {id}`"),
             ));
         }
-        if counts.total > 0 && counts.pending + counts.downloading == 0 {
+        // Those that are away get it as they return; where all are, nobody runs it yet.
+        if counts.ready > 0 && counts.pending + counts.downloading == 0 {
             return Ok(deployment);
         }
         if start.elapsed() > limit && counts.total == 0 {
@@ -108,6 +109,16 @@ pub(super) async fn wait(client: &Client, id: DeploymentId, limit: Duration) -> 
                 limit.as_secs(),
                 deployment.selector,
                 deployment.selector
+            )));
+        }
+        if start.elapsed() > limit && counts.offline == counts.total {
+            return Err(CliError::Timeout(format!(
+                "after {}s {} matching devices are offline and none runs {}@{}; they get it as they return, and `aidos deployment show {id}` \
+                 tells when",
+                limit.as_secs(),
+                counts.total,
+                deployment.subject,
+                deployment.version
             )));
         }
         if start.elapsed() > limit {

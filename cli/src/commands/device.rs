@@ -190,7 +190,9 @@ fn label_change(change: &str) -> Result<(String, Option<String>), CliError> {
     match (change.split_once('='), change.strip_suffix('-')) {
         (Some((key, value)), _) => Ok((key.to_owned(), Some(value.to_owned()))),
         (None, Some(key)) => Ok((key.to_owned(), None)),
-        (None, None) => Err(CliError::Usage(format!("`{change}` is neither key=value nor key-"))),
+        (None, None) => {
+            Err(CliError::Usage(format!("`{change}` is neither key=value, which sets a label, nor key-, which removes it")))
+        }
     }
 }
 
@@ -210,12 +212,20 @@ async fn send(client: &Client, global: &Global, target: Target, command: CreateC
     }
     match sent.state {
         CommandState::Ok | CommandState::Queued | CommandState::Delivered => {}
-        CommandState::Expired => return Err(CliError::Timeout(format!("{} expired before the device answered", sent.id))),
+        CommandState::Expired => {
+            return Err(CliError::Timeout(format!(
+                "{} expired before the device answered; give it longer with --ttl, or leave it there with --queue",
+                sent.id
+            )));
+        }
         state => {
-            return Err(CliError::Failed {
-                message: format!("{}: {state}: {}", sent.id, output::printable(&sent.message)),
-                hint: None,
-            });
+            return Err(CliError::failed(
+                format!("{}: {state}: {}", sent.id, output::printable(&sent.message)),
+                format!(
+                    "see what the device says with `aidos device logs {}`, and how it is with `aidos device show {}`",
+                    target.id, target.id
+                ),
+            ));
         }
     }
     output::one(global.output, &sent, || match &sent.result {

@@ -11,7 +11,7 @@ use crate::transfer;
 use aidos_optimizer::onnx::{self, Limits};
 use aidos_protocol::ModelName;
 use aidos_protocol::api::models::{
-    CreateModel, CreateVersion, ModelRef, ModelVersionView, ModelView, PutAlias, TensorFacts, Which,
+    CreateModel, CreateVersion, MAX_MODEL_BYTES, ModelRef, ModelVersionView, ModelView, PutAlias, TensorFacts, Which,
 };
 use aidos_protocol::golden::Golden;
 use aidos_protocol::manifest::Manifest;
@@ -105,9 +105,18 @@ impl Model {
 
 /// Checks the file here, so that a bad one is refused before a byte is sent.
 fn inspect(file: &Path) -> Result<onnx::Summary, CliError> {
-    let bytes =
-        std::fs::read(file).map_err(|e| CliError::Usage(format!("{}: {e}; name the model's .onnx file", file.display())))?;
-    onnx::inspect(bytes.into(), &Limits::default())
+    let unreadable = |e: std::io::Error| CliError::Usage(format!("{}: {e}; name the model's .onnx file", file.display()));
+    // Before it is read into memory.
+    let size = std::fs::metadata(file).map_err(unreadable)?.len();
+    if size > MAX_MODEL_BYTES {
+        return Err(CliError::failed(
+            format!("{} has {size} bytes; a model may have {MAX_MODEL_BYTES}", file.display()),
+            "make it smaller: half precision or quantised weights, or a smaller variant of it",
+        ));
+    }
+    let bytes = std::fs::read(file).map_err(unreadable)?;
+    let limits = Limits { bytes: usize::try_from(MAX_MODEL_BYTES).unwrap_or(usize::MAX), ..Limits::default() };
+    onnx::inspect(bytes.into(), &limits)
         .map_err(|e| CliError::failed(format!("{}: {e}", file.display()), "export the model as ONNX again, then push that file"))
 }
 
@@ -122,7 +131,9 @@ async fn push(
 ) -> Result<ModelVersionView, CliError> {
     inspect(file)?;
     if let Some(path) = &golden {
-        let at = |error: &dyn std::fmt::Display| CliError::Usage(format!("{}: {error}", path.display()));
+        let at = |error: &dyn std::fmt::Display| {
+            CliError::Usage(format!("{}: {error}; docs/guides/updates-on-the-device.md shows golden cases", path.display()))
+        };
         let bytes = std::fs::read(path).map_err(|error| at(&error))?;
         Golden::from_json(&bytes).map_err(|error| at(&error))?;
     }
@@ -130,7 +141,7 @@ async fn push(
     let manifest_path = manifest.or_else(|| beside.exists().then_some(beside));
     let manifest = manifest_path.as_deref().map(read_manifest).transpose()?;
     let beside_card = manifest_path.as_ref().map(|p| p.with_file_name("README.md")).filter(|p| p.exists());
-    let card = card.or(beside_card).map(std::fs::read_to_string).transpose()?;
+    let card = card.or(beside_card).as_deref().map(read_card).transpose()?;
     let named = manifest.as_ref().and_then(|m| m.name.clone());
     let stem = || file.file_stem().and_then(|s| s.to_str()).unwrap_or("").to_ascii_lowercase();
     let name = match name {
@@ -173,8 +184,19 @@ pub(super) async fn register(
 }
 
 fn read_manifest(path: &Path) -> Result<Manifest, CliError> {
-    let text = std::fs::read_to_string(path).map_err(|e| CliError::Usage(format!("{}: {e}", path.display())))?;
-    Manifest::from_toml(&text).map_err(|e| CliError::Usage(format!("{}: {e}", path.display())))
+    let unusable = |e: &dyn std::fmt::Display| {
+        CliError::Usage(format!(
+            "{}: {e}; mend it, or name another with --manifest (see models/digits/model.toml)",
+            path.display()
+        ))
+    };
+    let text = std::fs::read_to_string(path).map_err(|e| unusable(&e))?;
+    Manifest::from_toml(&text).map_err(|e| unusable(&e))
+}
+
+fn read_card(path: &Path) -> Result<String, CliError> {
+    std::fs::read_to_string(path)
+        .map_err(|e| CliError::Usage(format!("{}: {e}; name a Markdown file with --card, or leave it out", path.display())))
 }
 
 /// The version that `name@2`, `name@alias` or `name` means.

@@ -140,13 +140,12 @@ async fn send(url: &str, request: reqwest::RequestBuilder) -> Result<reqwest::Re
     let body = response.bytes().await.unwrap_or_default();
     let message = serde_json::from_slice::<ErrorBody>(&body).map_or_else(|_| status.to_string(), |e| e.error);
     let hint = match status {
-        StatusCode::NOT_FOUND => {
-            Some("deploy it here first: `aidos deploy <model> --to <selector>`; `aidos status` shows what runs")
-        }
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Some("the model is busy: try again in a moment"),
-        _ => None,
+        StatusCode::NOT_FOUND => "deploy it here first: `aidos deploy <model> --to <selector>`; `aidos status` shows what runs",
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => "the model is busy: try again in a moment",
+        StatusCode::BAD_REQUEST => "`aidos model show NAME@VERSION` says what goes in; give --input that",
+        _ => "see what the agent says with `aidos-agent logs`",
     };
-    Err(CliError::Failed { message, hint: hint.map(str::to_owned) })
+    Err(CliError::failed(message, hint))
 }
 
 /// What the registry knows of the version that answers on `device`: enough to make tensors and name classes.
@@ -205,7 +204,8 @@ async fn local_agent(data_dir: &Path) -> Result<(String, Option<Offline>), CliEr
             format!("there is no agent on this machine (none has joined in {})", data_dir.display()),
             "start one with `aidos up` or `aidos-agent join`, name one with --agent-url, or ask a --device",
         )),
-        Err(error) => Err(anyhow::Error::from(error).into()),
+        // What the agent's library says ends with what to do.
+        Err(error) => Err(CliError::Failed { message: error.to_string(), hint: None }),
     }
 }
 

@@ -30,7 +30,10 @@ impl Completion {
 
 impl Man {
     pub(super) fn run(self) -> Result<(), CliError> {
-        std::fs::create_dir_all(&self.folder)?;
-        Ok(clap_mangen::generate_to(AllArgs::command(), &self.folder)?)
+        let written =
+            std::fs::create_dir_all(&self.folder).and_then(|()| clap_mangen::generate_to(AllArgs::command(), &self.folder));
+        written.map_err(|e| {
+            CliError::failed(format!("{}: {e}", self.folder.display()), "name a folder that you may write to, such as ./man")
+        })
     }
 }

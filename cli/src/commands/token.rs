@@ -5,9 +5,11 @@ use crate::error::CliError;
 use crate::global::Global;
 use crate::output::{self, Row};
 use crate::progress::say;
+use aidos_agent::identity::is_loopback;
 use aidos_protocol::TokenId;
 use aidos_protocol::api::tokens::{CreateToken, CreatedToken, TokenState, TokenView};
 use clap::Subcommand;
+use reqwest::Url;
 
 /// Join tokens.
 #[derive(Debug, Subcommand)]
@@ -43,6 +45,10 @@ impl Token {
                 let body = CreateToken { uses, ttl_s: ttl, labels: labels.into_iter().collect() };
                 let created: CreatedToken = client.post("tokens", &body).await?;
                 say("Run this on each device (the token is shown only now):");
+                if on_this_machine_only(&created.command) {
+                    say("note: this address reaches the control plane from this machine only. For other devices start it with \
+                         --listen 0.0.0.0:7070 --tls and --public-url https://HOST:7070, then make a token there.");
+                }
                 output::one(global.output, &created, || created.command.clone())
             }
             Token::List => output::list(global.output, &client.list::<TokenView>("tokens", &[]).await?),
@@ -53,6 +59,12 @@ impl Token {
             }
         }
     }
+}
+
+/// Whether the line to run names an address of loopback.
+fn on_this_machine_only(command: &str) -> bool {
+    let url = command.split_whitespace().find_map(|word| Url::parse(word).ok());
+    url.is_some_and(|url| is_loopback(&url))
 }
 
 impl Row for TokenView {
@@ -87,5 +99,22 @@ impl Row for CreatedToken {
     }
     fn name(&self) -> String {
         self.token.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_loopback_address_is_noted() {
+        for (host, noted) in [
+            ("http://127.0.0.1:7070", true),
+            ("https://[::1]:7070", true),
+            ("https://localhost:7070", true),
+            ("https://plane.example.org:7070", false),
+        ] {
+            assert_eq!(on_this_machine_only(&format!("aidos-agent join {host} --token aidos1.x")), noted, "{host}");
+        }
     }
 }

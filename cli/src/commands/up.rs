@@ -16,15 +16,17 @@ use aidos_agent::observe::Logging;
 use aidos_agent::{assembly as agent, config as agent_config};
 use aidos_control_plane::assembly as control_plane;
 use aidos_control_plane::config::{Listen, Settings};
-use aidos_protocol::api::deployments::{CreateDeployment, DeploymentView};
-use aidos_protocol::api::models::ModelView;
+use aidos_protocol::ModelName;
+use aidos_protocol::api::deployments::{CreateDeployment, DeploymentState, DeploymentView};
+use aidos_protocol::api::models::{ModelVersionView, ModelView};
 use aidos_protocol::api::tokens::{CreateToken, CreatedToken};
+use aidos_protocol::artifact::Digest;
 use aidos_protocol::manifest::Manifest;
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// The sample model, its manifest and its card, so that the binary needs nothing beside it.
@@ -66,9 +68,6 @@ pub(crate) struct Up {
     /// The private key of --tls-cert (PEM)
     #[arg(long, value_name = "FILE")]
     tls_key: Option<PathBuf>,
-    /// Serve plain HTTP also beyond loopback: only where a proxy in front does TLS
-    #[arg(long)]
-    insecure_http: bool,
     /// TOML file with any setting of the control plane
     #[arg(long)]
     config: Option<PathBuf>,
@@ -79,25 +78,35 @@ pub(crate) struct Up {
 
 impl Up {
     pub(super) async fn run(self, global: &Global, logging: Logging) -> Result<(), CliError> {
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut stop = StopSignals::listen()?;
         let data_dir = context::data_dir(global)?;
-        let local = Local { data_dir: data_dir.clone(), serve: self.serve, no_sample: self.no_sample, logging };
+        let local = Local { data_dir: data_dir.clone(), serve: self.serve, logging };
         let no_sample = self.no_sample;
-        let config = self.settings(&data_dir).resolve().map_err(|e| CliError::Usage(e.to_string()))?;
+        let config = self.settings(&data_dir, global).resolve().map_err(|e| CliError::Usage(e.to_string()))?;
         let (plane_stop, agent_stop) = (CancellationToken::new(), CancellationToken::new());
-        let plane = Box::pin(control_plane::run(config, plane_stop.clone())).await?;
-        let started = tokio::select! {
-            started = Box::pin(start_agent(&plane, local, agent_stop.clone())) => started,
-            _ = terminate.recv() => Err(interrupted()),
-            _ = interrupt.recv() => Err(interrupted()),
+        let plane = tokio::select! {
+            plane = Box::pin(control_plane::run(config, plane_stop.clone())) => plane.map_err(|error| not_started(&error))?,
+            () = stop.asked() => return Err(interrupted()),
         };
-        let result = match started {
+        let result = tokio::select! {
+            agent = Box::pin(start_agent(&plane, local, agent_stop.clone())) => agent,
+            () = stop.asked() => Err(interrupted()),
+        };
+        let result = match result {
             Ok(agent) => {
-                summary(&plane, &agent, &data_dir, no_sample)?;
-                tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-                say("stopping …");
+                let prepared = tokio::select! {
+                    prepared = Box::pin(prepare(&plane, &data_dir, no_sample)) => prepared,
+                    () = stop.asked() => Err(interrupted()),
+                };
+                let shown = prepared.and_then(|()| summary(&plane, &agent, &data_dir, no_sample));
+                if shown.is_ok() {
+                    stop.asked().await;
+                    say("stopping …");
+                }
                 agent_stop.cancel();
-                agent.join().await.map_err(failed)
+                // An agent in this process has no launcher, so it ends only as it is told to.
+                let ended = agent.join().await.map_err(told);
+                shown.and(ended.map(drop))
             }
             Err(error) => {
                 agent_stop.cancel();
@@ -106,11 +115,10 @@ impl Up {
         };
         plane_stop.cancel();
         plane.join().await;
-        // An agent in this process has no launcher, so it ends only as it is told to.
-        result.map(drop)
+        result
     }
 
-    fn settings(self, data_dir: &Path) -> Settings {
+    fn settings(self, data_dir: &Path, global: &Global) -> Settings {
         Settings {
             config: self.config,
             data_dir: Some(data_dir.join("control-plane")),
@@ -122,9 +130,27 @@ impl Up {
             tls: self.tls,
             tls_cert: self.tls_cert,
             tls_key: self.tls_key,
-            insecure_http: self.insecure_http,
+            insecure_http: global.insecure_http,
             ..Settings::default()
         }
+    }
+}
+
+/// SIGTERM and Ctrl-C, listened to from the first moment on.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> Result<Self, CliError> {
+        let listen =
+            |kind| signal(kind).map_err(|e| CliError::from(anyhow::Error::from(e).context("signals cannot be received")));
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! { _ = self.terminate.recv() => {}, _ = self.interrupt.recv() => {} }
     }
 }
 
@@ -132,79 +158,150 @@ fn interrupted() -> CliError {
     CliError::failed("interrupted before everything was up", "run `aidos up` again: it goes on where it was")
 }
 
+fn not_started(error: &anyhow::Error) -> CliError {
+    CliError::failed(
+        format!("the control plane cannot start: {error:#}"),
+        "mend that and run `aidos up` again: it goes on where it was",
+    )
+}
+
 fn failed(error: impl std::error::Error + Send + Sync + 'static) -> CliError {
     CliError::from(anyhow::Error::from(error))
+}
+
+/// What the agent's library says ends with what to do.
+fn told(error: impl std::error::Error) -> CliError {
+    CliError::Failed { message: error.to_string(), hint: None }
+}
+
+fn unusable(path: &Path) -> impl Fn(std::io::Error) -> CliError {
+    move |e| {
+        CliError::failed(
+            format!("{}: {e}", path.display()),
+            "make it readable and writable for you, or choose a folder with --data-dir",
+        )
+    }
+}
+
+/// The API, with the first owner's key.
+fn owner(plane: &control_plane::Running) -> Result<Client, CliError> {
+    let api_key = std::fs::read_to_string(&plane.owner_key_path).map_err(unusable(&plane.owner_key_path))?.trim().to_owned();
+    let ca_pem = std::fs::read_to_string(plane.data_dir.join("pki/ca.pem")).ok();
+    Client::new(Context { url: plane.api_url.clone(), api_key, ca_pem, insecure_http: false })
 }
 
 /// The agent on this machine.
 struct Local {
     data_dir: PathBuf,
     serve: Option<SocketAddr>,
-    no_sample: bool,
     logging: Logging,
 }
 
-/// Joins this machine on the first start, starts its agent, and brings the sample model to it.
+/// Joins this machine on the first start, and starts its agent.
 async fn start_agent(plane: &control_plane::Running, local: Local, stop: CancellationToken) -> Result<agent::Running, CliError> {
-    let api_key = std::fs::read_to_string(&plane.owner_key_path)?.trim().to_owned();
-    let ca_pem = std::fs::read_to_string(plane.data_dir.join("pki/ca.pem")).ok();
-    let client = Client::new(Context { url: plane.api_url.clone(), api_key, ca_pem })?;
     let mut config = agent_config::Config { data_dir: local.data_dir.join("agent"), ..agent_config::Config::default() };
     config.serve.address = local.serve.unwrap_or(config.serve.address);
     let config = config.check().map_err(|e| CliError::Usage(e.to_string()))?;
-    let identity = agent::identity_dir(&config.data_dir);
-    if Identity::load(&identity).map_err(failed)?.is_none() {
-        say("joining this machine as the first device …");
-        let wish = CreateToken { uses: 1, ttl_s: 600, labels: [(LABEL.0.into(), LABEL.1.into())].into() };
-        let token: CreatedToken = client.post("tokens", &wish).await?;
-        std::fs::create_dir_all(&config.data_dir)?;
-        let options = JoinOptions {
-            url: plane.api_url.clone(),
-            token: token.token,
-            name: hostname(),
-            labels: Default::default(),
-            dir: identity,
-            insecure_http: false,
-            force: false,
-        };
-        join(&options).await.map_err(failed)?;
+    let dir = agent::identity_dir(&config.data_dir);
+    match Identity::load(&dir).map_err(told)? {
+        // What it was told last is where an earlier start listened.
+        Some(identity) => identity.install(None, plane.endpoints.clone()).await.map_err(told)?,
+        None => {
+            say("joining this machine as the first device …");
+            let wish = CreateToken { uses: 1, ttl_s: 600, labels: [(LABEL.0.into(), LABEL.1.into())].into() };
+            let token: CreatedToken = owner(plane)?.post("tokens", &wish).await?;
+            std::fs::create_dir_all(&config.data_dir).map_err(unusable(&config.data_dir))?;
+            let options = JoinOptions {
+                url: plane.api_url.clone(),
+                token: token.token,
+                name: hostname(),
+                labels: Default::default(),
+                dir,
+                insecure_http: false,
+                force: false,
+            };
+            join(&options).await.map_err(told)?;
+        }
     }
-    let running = agent::run_with(config, local.logging, stop).await.map_err(failed)?;
-    let keys = local.data_dir.join("trust");
+    agent::run_with(config, local.logging, stop).await.map_err(told)
+}
+
+/// Makes the update repository and brings the sample model to this machine; what an earlier start left off is gone on with.
+async fn prepare(plane: &control_plane::Running, data_dir: &Path, no_sample: bool) -> Result<(), CliError> {
+    let client = owner(plane)?;
+    let keys = data_dir.join("trust");
     trust::development(&client, &keys).await?;
-    if !local.no_sample {
-        sample(&client, &keys).await?;
-    }
-    Ok(running)
+    if no_sample { Ok(()) } else { sample(&client, &keys, &data_dir.join("sample")).await }
 }
 
 fn hostname() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "local".into(), |name| name.trim().to_owned())
 }
 
-/// Registers the sample and deploys it here, unless a person has a model of that name already.
-async fn sample(client: &Client, keys: &Path) -> Result<(), CliError> {
-    let models: Vec<ModelView> = client.list("models", &[]).await?;
+/// Registers, signs and deploys the sample, each where an earlier start has not done it. Nothing happens where a person has a model
+/// of that name, or where it was deployed once: what became of that deployment is the person's doing.
+async fn sample(client: &Client, keys: &Path, folder: &Path) -> Result<(), CliError> {
     let manifest = Manifest::from_toml(SAMPLE_MANIFEST).map_err(failed)?;
-    let name = manifest.name.clone().unwrap_or_default().parse().map_err(failed)?;
-    if models.iter().any(|model| model.name == name) {
+    let name: ModelName = manifest.name.clone().unwrap_or_default().parse().map_err(failed)?;
+    let deployments: Vec<DeploymentView> = client.list("deployments", &[("subject", name.to_string())]).await?;
+    if !deployments.is_empty() {
+        return arrive(client, &deployments).await;
+    }
+    let models: Vec<ModelView> = client.list("models", &[]).await?;
+    let model = models.iter().find(|model| model.name == name);
+    if model.is_some_and(|model| model.description != manifest.description.clone().unwrap_or_default()) {
         return Ok(());
     }
-    say("registering and deploying the sample model …");
-    let folder = std::env::temp_dir().join(format!("aidos-sample-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
-    let file = folder.join("digits.onnx");
-    std::fs::write(&file, SAMPLE)?;
-    let version = model::register(client, &file, &name, Some(manifest), None, Some(SAMPLE_CARD.to_owned()), Vec::new()).await;
-    std::fs::remove_dir_all(&folder)?;
-    let version = version?;
-    trust::sign_in_development(client, keys, &Change::default().model(&version, None)).await?;
+    let versions: Vec<ModelVersionView> = match model {
+        Some(_) => client.list(&format!("models/{name}/versions"), &[]).await?,
+        None => Vec::new(),
+    };
+    let others = !versions.is_empty();
+    let sample = Digest::of(SAMPLE);
+    let version = match versions.into_iter().find(|version| version.digest == sample) {
+        Some(version) => version,
+        None if others => return Ok(()),
+        None => register(client, &name, manifest, folder).await?,
+    };
+    if !trust::sign_in_development(client, keys, &Change::default().model(&version, None)).await? {
+        let reference = format!("{name}@{}", version.version);
+        say(&format!(
+            "the sample model waits for a signature: `aidos trust sign {reference}`, then `aidos deploy {reference} --to {}={}`",
+            LABEL.0, LABEL.1
+        ));
+        return Ok(());
+    }
     let wish = CreateDeployment {
         subject: format!("{}@{}", version.model, version.version),
         selector: format!("{}={}", LABEL.0, LABEL.1),
     };
     let deployment: DeploymentView = client.post("deployments", &wish).await?;
     deploy::wait(client, deployment.id, SAMPLE_LIMIT).await.map(drop)
+}
+
+async fn register(client: &Client, name: &ModelName, manifest: Manifest, folder: &Path) -> Result<ModelVersionView, CliError> {
+    say("registering and deploying the sample model …");
+    std::fs::create_dir_all(folder).map_err(unusable(folder))?;
+    let file = folder.join("digits.onnx");
+    std::fs::write(&file, SAMPLE).map_err(unusable(&file))?;
+    let version = model::register(client, &file, name, Some(manifest), None, Some(SAMPLE_CARD.to_owned()), Vec::new()).await;
+    std::fs::remove_dir_all(folder).map_err(unusable(folder))?;
+    version
+}
+
+/// Waits for a sample that an earlier start deployed and that no device has yet. It is on its way whatever is found here, so that
+/// this start does not fail by it.
+async fn arrive(client: &Client, deployments: &[DeploymentView]) -> Result<(), CliError> {
+    let here = format!("{}={}", LABEL.0, LABEL.1);
+    let on_its_way = |d: &&DeploymentView| {
+        d.selector.to_string() == here && d.state == DeploymentState::Active && d.counts.ready == 0 && d.counts.total > 0
+    };
+    if let Some(deployment) = deployments.iter().find(on_its_way)
+        && let Err(error) = deploy::wait(client, deployment.id, SAMPLE_LIMIT).await
+    {
+        say(&format!("the sample model is not here yet: {error}"));
+    }
+    Ok(())
 }
 
 fn summary(plane: &control_plane::Running, agent: &agent::Running, data_dir: &Path, no_sample: bool) -> Result<(), CliError> {

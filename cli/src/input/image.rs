@@ -58,7 +58,7 @@ fn light_background(gray: &[f32], width: usize) -> bool {
 }
 
 fn decode(file: &[u8]) -> Result<Picture, CliError> {
-    let fail = |e: &dyn std::fmt::Display| CliError::Usage(format!("the PNG cannot be read: {e}"));
+    let fail = |e: &dyn std::fmt::Display| CliError::Usage(format!("the PNG cannot be read: {e}; save it as PNG again"));
     let mut decoder = png::Decoder::new(std::io::Cursor::new(file));
     decoder.set_transformations(png::Transformations::EXPAND | png::Transformations::STRIP_16);
     let mut reader = decoder.read_info().map_err(|e| fail(&e))?;

@@ -1,5 +1,6 @@
 //! JSON into tensors: a whole request of the inference protocol, `{"input name": values, …}`, or bare nested arrays.
 
+use super::names;
 use crate::CliError;
 use aidos_protocol::oip::views::{ModelMetadata, TensorMetadata};
 use aidos_protocol::oip::{InferRequest, Tensor};
@@ -11,7 +12,8 @@ const MAX_RANK: usize = 16;
 /// Reads JSON for `model`; `name` says which input where the JSON does not.
 pub(super) fn tensors(name: Option<&str>, text: &[u8], model: &ModelMetadata) -> Result<Vec<Tensor>, CliError> {
     let fail = |e: String| CliError::Usage(format!("the JSON input cannot be used: {e}"));
-    let value: Value = serde_json::from_slice(text).map_err(|e| fail(e.to_string()))?;
+    let value: Value = serde_json::from_slice(text)
+        .map_err(|e| fail(format!("{e}; write {{\"input\": values, …}}, the model takes {}", names(model))))?;
     let inputs = match (value, name) {
         (Value::Object(fields), None) if fields.get("inputs").is_some_and(Value::is_array) => {
             return decode(Value::Object(fields));
@@ -29,10 +31,6 @@ pub(super) fn tensors(name: Option<&str>, text: &[u8], model: &ModelMetadata) ->
         tensor(declared, values).map_err(fail)
     });
     decode(json!({ "inputs": inputs.collect::<Result<Vec<_>, _>>()? }))
-}
-
-fn names(model: &ModelMetadata) -> String {
-    model.inputs.iter().map(|i| i.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// Values as an input of the inference protocol: the shape is the nesting's, or the declared one for a flat list that fills it.
@@ -62,6 +60,8 @@ fn tensor(declared: &TensorMetadata, values: Value) -> Result<Value, String> {
 
 fn decode(request: Value) -> Result<Vec<Tensor>, CliError> {
     let body = serde_json::to_vec(&request).map_err(anyhow::Error::from)?;
-    let request = InferRequest::decode(body.into(), None).map_err(|e| CliError::Usage(e.to_string()))?;
+    let request = InferRequest::decode(body.into(), None);
+    let request =
+        request.map_err(|e| CliError::Usage(format!("{e}; `aidos model show NAME@VERSION` says what shapes the model takes")))?;
     Ok(request.inputs)
 }

@@ -6,7 +6,9 @@ use npyz::{DType, NpyHeader, Order, TypeChar};
 
 /// Reads an array in C order of a type that the inference protocol has.
 pub(super) fn tensor(name: &str, file: &[u8]) -> Result<Tensor, CliError> {
-    let fail = |e: String| CliError::Usage(format!("the .npy file cannot be used: {e}"));
+    let fail = |e: String| {
+        CliError::Usage(format!("the .npy file cannot be used: {e}; save it with numpy.save and a type that the model takes"))
+    };
     let mut data = file;
     let npy = NpyHeader::from_reader(&mut data).map_err(|e| fail(e.to_string()))?;
     if npy.order() != Order::C && npy.shape().len() > 1 {

@@ -1,7 +1,8 @@
 //! Wires the rooms together and owns the order of start and shutdown; the one place where they meet.
 //!
 //! Start: certificates, database, objects; then all sockets are bound, rooms are opened, `<data>/run.json` names the addresses,
-//! and only then anything is served. What cannot start says so before a device or a person is answered.
+//! and only then anything is served. What cannot start says so before a device or a person is answered. A first start may end at any
+//! point; the next goes on. Once the first owner is in the database, a mark beside the CA says so, and without that database nothing starts.
 //!
 //! Shutdown, once the token is cancelled: the API takes nothing new, ends live events and lets requests under way finish;
 //! devices are told to come back a little later, each at its own moment; the links close; background tasks end; the database
@@ -24,6 +25,7 @@ use crate::platform::objects::Objects;
 use crate::platform::pki::Pki;
 use crate::platform::private_file;
 use crate::platform::tasks::Tasks;
+use aidos_protocol::enrol::EndpointsView;
 use endpoints::Endpoints;
 use links::Links;
 use rooms::{Ground, Rooms};
@@ -55,6 +57,8 @@ pub struct Running {
     pub data_dir: PathBuf,
     /// The file with the first owner's key (mode 0600).
     pub owner_key_path: PathBuf,
+    /// What devices are told about where this control plane is reached.
+    pub endpoints: EndpointsView,
     /// Whether there was no tenant before.
     pub first_start: bool,
     stopped: JoinHandle<()>,
@@ -78,6 +82,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let clock = Clock::system();
     let pki = Pki::open_or_create(&data_dir.join("pki"), &config.deployment, clock.clone())?;
     let database = config.database.clone().unwrap_or_else(|| Db::sqlite_url(&data_dir.join("control-plane.db")));
+    let owner_key_path = data_dir.join("owner.key");
+    let used = Used::of(&data_dir.join("pki"));
+    // Before anything is written to where a backup goes.
+    if let Some(file) = Db::sqlite_file(&database).filter(|file| !file.exists())
+        && (used.is_set() || owner_key_path.exists())
+    {
+        return Err(lost(&data_dir, &format!("{} is not there", file.display())));
+    }
     let db = Db::connect(&database).await?;
     let objects = match &config.s3 {
         Some(s3) => Objects::s3(s3)?,
@@ -91,8 +103,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let keys = data_dir.join("pki");
     let ground = Ground { db: db.clone(), clock, pki, objects, events, metrics: metrics.clone(), staging, keys };
     let rooms = Rooms::open(ground, &endpoints, stop_tasks.clone()).await?;
-    let owner_key_path = data_dir.join("owner.key");
+    if used.is_set() && rooms.tenants.is_empty().await? {
+        db.close().await;
+        return Err(lost(&data_dir, "the database is empty"));
+    }
     let first_start = rooms.tenants.bootstrap(&owner_key_path).await?;
+    used.set()?;
     let app = api::app(&rooms)?;
     let tls = api::tls(&config, &rooms.ground.pki)?;
     let links = Links::prepare(&config, sockets.quic, sockets.mqtt, &rooms).await?;
@@ -124,7 +140,32 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         }
         tracing::info!("stopped");
     });
-    Ok(Running { api_url, quic_addr, mqtt_addr, data_dir, owner_key_path, first_start, stopped })
+    Ok(Running { api_url, quic_addr, mqtt_addr, data_dir, owner_key_path, endpoints: endpoints.public, first_start, stopped })
+}
+
+/// A mark beside the CA that says that a database goes with it; set once the first owner is in that database.
+struct Used(PathBuf);
+
+impl Used {
+    fn of(pki: &Path) -> Self {
+        Self(pki.join("in-use"))
+    }
+    fn is_set(&self) -> bool {
+        self.0.exists()
+    }
+    fn set(&self) -> std::io::Result<()> {
+        const NOTE: &str = "A database goes with this CA: without it the control plane does not start.\n";
+        if self.is_set() { Ok(()) } else { private_file::write(&self.0, NOTE.as_bytes()) }
+    }
+}
+
+/// A control plane that began anew with the old CA would know none of its devices, and nobody would notice at once.
+fn lost(data_dir: &Path, what: &str) -> anyhow::Error {
+    anyhow::anyhow!(
+        "{what}, but {folder} is of a control plane that has run before; restore the database from a backup, or, to begin anew, move \
+         {folder} away (every device then has to join again)",
+        folder = data_dir.display()
+    )
 }
 
 fn ended(what: &str, outcome: Result<(), tokio::task::JoinError>) {

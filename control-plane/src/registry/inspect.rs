@@ -5,7 +5,7 @@ use super::error::RegistryError;
 use aidos_optimizer::onnx::{self, Limits, Summary, ValueInfo};
 use aidos_protocol::{
     TenantId,
-    api::models::{ModelFacts, TensorFacts},
+    api::models::{MAX_MODEL_BYTES, ModelFacts, TensorFacts},
     artifact::Digest,
     manifest::Manifest,
 };
@@ -14,8 +14,6 @@ use futures::StreamExt as _;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
-/// The largest file that is read as a model: it is held in memory once while it is checked.
-pub(super) const MAX_MODEL_BYTES: u64 = 1 << 30;
 /// Models checked at once, so that memory is bounded by one file.
 const AT_ONCE: usize = 1;
 /// Inputs and outputs of a model in all; real ones have tens.

@@ -63,6 +63,12 @@ impl Tenants {
         Ok(true)
     }
 
+    /// Whether there is no tenant yet.
+    pub(crate) async fn is_empty(&self) -> Result<bool, ApiError> {
+        let mut tx = self.db.begin().await?;
+        Ok(store::count_tenants(&mut tx).await? == 0)
+    }
+
     /// Who sends `Authorization: Bearer …`.
     pub(crate) async fn authenticate(&self, header: Option<&HeaderValue>, from: Option<IpAddr>) -> Result<Caller, ApiError> {
         let Some(header) = header else { return Err(ApiError::unauthorized("the request carries no API key")) };

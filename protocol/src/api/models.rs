@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::{fmt, str::FromStr};
 
+/// The largest file that is taken as a model: a registry holds it in memory once while it is checked.
+pub const MAX_MODEL_BYTES: u64 = 1 << 30;
+
 /// The longest model card: Markdown of a long article.
 pub const MAX_CARD_BYTES: usize = 64 << 10;
 /// The longest description, in bytes: one line of a list.

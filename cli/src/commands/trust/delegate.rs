@@ -50,7 +50,9 @@ pub(super) async fn make_key(client: &Client, keys: &TrustKeys, name: &str, expi
     let first = String::from_utf8(first).map_err(failed)?;
     let public = PublicKey { name: name.to_owned(), key: key.public(), first };
     let path = keys.folder().join(format!("{name}.pub.json"));
-    std::fs::write(&path, serde_json::to_vec_pretty(&public).map_err(failed)?)?;
+    std::fs::write(&path, serde_json::to_vec_pretty(&public).map_err(failed)?).map_err(|e| {
+        CliError::failed(format!("{}: {e}", path.display()), "make the folder writable, or name another with --keys")
+    })?;
     if !keys.has_root() {
         let root = newest_root(client).await?;
         let trusted = Trusted::begin(&root).map_err(failed)?;

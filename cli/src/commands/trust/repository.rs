@@ -108,8 +108,13 @@ pub(super) async fn newest_root(client: &Client) -> Result<Vec<u8>, CliError> {
     let view: TrustView = client.get("trust").await?;
     let none = || CliError::failed("this tenant has no root yet", "its people make one with `aidos trust init`");
     let version = view.roles.iter().find(|role| role.role == "root").ok_or_else(none)?.version;
+    root(client, &view, version).await?.ok_or_else(none)
+}
+
+/// A version of the root as the control plane has it, unverified.
+pub(super) async fn root(client: &Client, view: &TrustView, version: u64) -> Result<Option<Vec<u8>>, CliError> {
     let want = Want { address: format!("{version}.root.json"), max_bytes: MAX_ROOT_BYTES };
-    fetch(client, &view, &want).await?.ok_or_else(none)
+    fetch(client, view, &want).await
 }
 
 /// All files that a device needs to believe `wanted`, by name in the order in which it asks for them; none where the tenant has

@@ -1,13 +1,13 @@
 //! Roots: the first one, its successors, and the one that `aidos up` makes.
 
-use super::repository::{failed, from_now, put, verified};
+use super::repository::{failed, from_now, put, root, verified};
 use super::{What, all};
 use crate::client::Client;
 use crate::error::CliError;
 use crate::progress::say;
-use crate::trust_keys::{DEVELOPMENT, TrustKeys};
+use crate::trust_keys::{DEVELOPMENT, TrustKeys, is_development};
 use aidos_protocol::api::trust::TrustView;
-use aidos_protocol::trust::{Key, Role, Root, RootRoles, Targets, sign};
+use aidos_protocol::trust::{Key, Role, Root, RootRoles, SigningKey, Targets, Trusted, sign};
 
 /// How long what `aidos up` signs is valid: longer than a trial, so that nobody has to renew it.
 pub(super) const DEVELOPMENT_SECONDS: u64 = 365 * 86_400;
@@ -15,10 +15,10 @@ pub(super) const DEVELOPMENT_SECONDS: u64 = 365 * 86_400;
 /// Makes keys that are for development only, and the repository, unless there is one.
 pub(in super::super) async fn development(client: &Client, folder: &std::path::Path) -> Result<(), CliError> {
     let view: TrustView = client.get("trust").await?;
-    if !view.roles.is_empty() {
-        return Ok(());
-    }
     let keys = TrustKeys::new(folder.to_owned(), None);
+    if !view.roles.is_empty() {
+        return settle(client, &keys, &view).await.map(drop);
+    }
     keys.make_development()?;
     init(client, &keys, DEVELOPMENT_SECONDS, DEVELOPMENT_SECONDS, true).await?;
     say(&format!(
@@ -29,6 +29,7 @@ pub(in super::super) async fn development(client: &Client, folder: &std::path::P
     Ok(())
 }
 
+/// Makes the first root. Killed at any point, the next run goes on: keys → root kept as a pending one → put → no longer pending.
 pub(super) async fn init(
     client: &Client,
     keys: &TrustKeys,
@@ -38,6 +39,9 @@ pub(super) async fn init(
 ) -> Result<(), CliError> {
     let view: TrustView = client.get("trust").await?;
     if let Some(root) = view.roles.iter().find(|role| role.role == "root") {
+        if settle(client, keys, &view).await? {
+            return Ok(());
+        }
         return Err(CliError::failed(
             format!("this tenant has root version {} already", root.version),
             "replace its keys with `aidos trust rotate root` and `aidos trust rotate targets`",
@@ -50,18 +54,49 @@ pub(super) async fn init(
         ));
     }
     let passphrase = keys.passphrase(true)?;
-    let (root_key, targets_key) = (keys.generate("root", &passphrase)?, keys.generate("targets", &passphrase)?);
+    let (root, signers) = match pending(keys, &view.online_key, development)? {
+        Some((root, targets)) => (root, keys.open("targets", &targets, &passphrase)?),
+        None => {
+            let (root_key, targets_key) = (keys.generate("root", &passphrase)?, keys.generate("targets", &passphrase)?);
+            let root = first(&root_key, targets_key.public(), view.online_key, root_s, development)?;
+            keys.keep_pending_root(&root)?;
+            (root, vec![targets_key])
+        }
+    };
+    let targets = sign(&Targets::new(1, from_now(targets_s)), &all(&signers)).map_err(failed)?;
+    put(client, vec![("root".to_owned(), root), ("targets".to_owned(), targets)]).await?;
+    keys.settle_root()
+}
+
+fn first(root_key: &SigningKey, targets: Key, online: Key, root_s: u64, development: bool) -> Result<Vec<u8>, CliError> {
     let one = |key: &Key| Role::of(vec![key.id()], 1);
-    let (root_public, targets_public, online) = (root_key.public(), targets_key.public(), view.online_key);
-    let roles = RootRoles::new(one(&root_public), one(&targets_public), one(&online));
-    let mut root = Root::new(1, from_now(root_s), roles, [root_public, targets_public, online]);
+    let root_public = root_key.public();
+    let roles = RootRoles::new(one(&root_public), one(&targets), one(&online));
+    let mut root = Root::new(1, from_now(root_s), roles, [root_public, targets, online]);
     if development {
         root.extra.insert(DEVELOPMENT.into(), true.into());
     }
-    let root = sign(&root, &[&root_key]).map_err(failed)?;
-    let targets = sign(&Targets::new(1, from_now(targets_s)), &[&targets_key]).map_err(failed)?;
-    put(client, vec![("root".to_owned(), root.clone()), ("targets".to_owned(), targets)]).await?;
-    keys.keep_root(&root)
+    sign(&root, &[root_key]).map_err(failed)
+}
+
+/// A root that an earlier run made for this control plane and did not bring there, and its targets role.
+fn pending(keys: &TrustKeys, online: &Key, development: bool) -> Result<Option<(Vec<u8>, Role)>, CliError> {
+    let Some(bytes) = keys.pending_root()? else { return Ok(None) };
+    let Ok(trusted) = Trusted::begin(&bytes) else { return Ok(None) };
+    let root = trusted.root();
+    let ours = root.roles.timestamp.keyids == [online.id()] && is_development(root) == development;
+    let targets = root.roles.targets.clone();
+    Ok(ours.then_some((bytes, targets)))
+}
+
+/// Where the control plane has the root that is pending here: an earlier run ended before it knew. Whether it was so.
+async fn settle(client: &Client, keys: &TrustKeys, view: &TrustView) -> Result<bool, CliError> {
+    let Some(pending) = keys.pending_root()? else { return Ok(false) };
+    if keys.has_root() || root(client, view, 1).await?.as_deref() != Some(&pending) {
+        return Ok(false);
+    }
+    keys.settle_root()?;
+    Ok(true)
 }
 
 pub(super) async fn rotate(

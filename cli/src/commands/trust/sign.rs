@@ -61,6 +61,11 @@ impl Change {
         self.add.iter().map(|named| named.name.as_str())
     }
 
+    /// Whether all that goes in is in `targets` as it is.
+    fn is_in(&self, targets: &Targets) -> bool {
+        self.remove.is_empty() && self.add.iter().all(|named| targets.targets.get(&named.path) == Some(&named.target))
+    }
+
     fn apply(&self, targets: &mut Targets, allowed: impl Fn(&str) -> bool) -> Result<(), CliError> {
         for Named { name, path, target } in &self.add {
             if !allowed(path) {
@@ -129,11 +134,18 @@ pub(super) async fn sign_change(
     put(client, vec![(role_name.to_owned(), file)]).await.map(drop)
 }
 
-/// Signs with the development keys in `folder`; where people have put their own in place, they sign it themselves. Whether it
-/// was signed.
+/// Signs with the development keys in `folder` what is not signed yet; where people have put their own in place, they sign it
+/// themselves. Whether it is signed.
 pub(in super::super) async fn sign_in_development(client: &Client, folder: &Path, change: &Change) -> Result<bool, CliError> {
     let keys = TrustKeys::new(folder.to_owned(), None);
-    if !keys.has_root() || !is_development(keys.root()?.root()) || !is_development(verified(client, &keys).await?.root()) {
+    if !keys.has_root() || !is_development(keys.root()?.root()) {
+        return Ok(false);
+    }
+    let trusted = verified(client, &keys).await?;
+    if trusted.targets().is_some_and(|targets| change.is_in(targets)) {
+        return Ok(true);
+    }
+    if !is_development(trusted.root()) {
         return Ok(false);
     }
     sign_change(client, &keys, change, None, DEVELOPMENT_SECONDS).await?;

@@ -7,7 +7,7 @@
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{Any, AnyConnection, AnyPool, Connection, Executor};
 use std::ops::{Deref, DerefMut};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -96,6 +96,13 @@ impl Db {
             }
         }
         url
+    }
+
+    /// The file of an SQLite URL; `None` for what is no file.
+    pub(crate) fn sqlite_file(url: &str) -> Option<PathBuf> {
+        let rest = url.strip_prefix("sqlite://").filter(|rest| !rest.contains('?'))?;
+        let path = percent_encoding::percent_decode_str(rest).decode_utf8().ok()?;
+        (!path.is_empty() && path != ":memory:").then(|| PathBuf::from(path.as_ref()))
     }
 
     /// Opens `sqlite:///path` (made if it is not there) or `postgres://…` and brings its tables up to date.
