@@ -214,7 +214,7 @@ impl Row for DeploymentView {
 }
 
 impl Row for DeploymentDeviceView {
-    const COLUMNS: &'static [&'static str] = &["DEVICE", "NAME", "PROGRESS", "RUNS", "ONLINE", "SINCE", "ERROR"];
+    const COLUMNS: &'static [&'static str] = &["DEVICE", "NAME", "PROGRESS", "RUNS", "ONLINE", "SINCE", "WHY"];
     const NARROW: usize = 7;
     fn cells(&self) -> Vec<String> {
         vec![

@@ -123,10 +123,10 @@ impl Standing {
     pub(super) fn pending(active_version: Option<String>) -> Self {
         Self { progress: Progress::Pending, step: None, active_version, error: None }
     }
-    /// It says this; `error` tells why it failed.
+    /// It says this; `error` tells why it failed or for what it waits.
     pub(super) fn said(progress: Progress, step: &str, active_version: Option<String>, error: &str) -> Self {
-        let why = if error.is_empty() { "the device gives no reason" } else { error };
-        let error = (progress == Progress::Failed).then(|| why.to_owned());
+        let why = if error.is_empty() && progress == Progress::Failed { "the device gives no reason" } else { error };
+        let error = Some(why.to_owned()).filter(|why| !why.is_empty() && progress != Progress::Ready);
         Self { progress, step: Some(step.to_owned()), active_version, error }
     }
     /// The device could not even be told.

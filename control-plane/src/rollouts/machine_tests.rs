@@ -122,6 +122,8 @@ fn only_the_device_s_own_word_about_this_version_and_file_is_success() {
         assert_eq!(progress(Some(&not_yet)), Progress::Pending, "{not_yet:?}");
     }
     let failed = ModelStatus { error: "disk full".into(), ..report(ModelState::Failed, Some(2), Some(1), None) };
+    let waiting = ModelStatus { error: "its window is closed".into(), ..report(ModelState::Waiting, Some(2), Some(1), None) };
+    assert_eq!(standing(Some(&waiting)).error.as_deref(), Some("its window is closed"));
     let failed = standing(Some(&failed));
     assert_eq!(
         (failed.progress, failed.error.as_deref(), failed.active_version.as_deref()),

@@ -136,7 +136,7 @@ pub struct DeploymentDeviceView {
     /// The version that holds there now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_version: Option<String>,
-    /// Why it failed, in the device's words.
+    /// Why it failed, or for what it waits, in the device's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// Whether it is connected now.

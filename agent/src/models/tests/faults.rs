@@ -1,4 +1,4 @@
-//! One update that is good and one that goes back, with the disk failing or the process killed at each point of their ways:
+//! One update that is good, one that comes as a delta and one that goes back, with the disk failing or the process killed at each point of their ways:
 //! enumerated, not sampled.
 //!
 //! The test runs its own binary again as the device, so that a kill is a real one. Each device begins as one that answers with
@@ -7,6 +7,7 @@
 use super::world::{Agent, Plane};
 use super::*;
 use crate::fault::{Plan, passed};
+use aidos_protocol::twin::Way;
 use serde::{Deserialize, Serialize};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,8 @@ struct Said {
     begun: Option<View>,
     /// When it was as desired.
     ended: Option<View>,
+    /// By which way the wanted file came.
+    way: Option<Way>,
     points: Vec<String>,
 }
 
@@ -41,10 +44,26 @@ struct View {
 
 /// The version that fails half of its requests.
 const BAD: u64 = 3;
+/// The wish for version 2 where there is a delta from version 1.
+const PATCHED: u64 = 4;
 
+/// Noise, of which a byte in 64 differs between versions.
 fn bytes(version: u64) -> Vec<u8> {
     let head: &[u8] = if version == BAD { b"errs" } else { b"good" };
-    head.iter().copied().chain((0..LENGTH).map(|n| (n as u64 * 31 + version) as u8)).collect()
+    let noise = (0..LENGTH as u64).map(|n| {
+        let mixed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        ((mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 56) as u8 ^ if n % 64 == 0 { version as u8 } else { 0 }
+    });
+    head.iter().copied().chain(noise).collect()
+}
+
+/// The version that answers once a wish is done.
+fn outcome(wish: u64) -> u64 {
+    match wish {
+        BAD => 1,
+        PATCHED => 2,
+        version => version,
+    }
 }
 
 fn view(agent: &Agent) -> View {
@@ -55,14 +74,19 @@ fn view(agent: &Agent) -> View {
 /// The device: version `wish` is desired; what it says goes to `dir`/said.
 async fn device(dir: &Path, wish: u64) -> i32 {
     let plane = Plane::start().await;
-    let desired = [1, 2, BAD].map(|version| plane.publish(version, &bytes(version)))[wish as usize - 1].clone();
+    let version = if wish == PATCHED { 2 } else { wish };
+    let desired = [1, 2, BAD].map(|version| plane.publish(version, &bytes(version)))[version as usize - 1].clone();
+    if wish == PATCHED {
+        plane.patch(&bytes(1), &bytes(2));
+    }
+    let digest = desired.digest;
     let desired = if wish == BAD { super::watched(desired) } else { desired };
     plane.cuts.store(1, Ordering::SeqCst);
     let agent = match Agent::restored(&dir.join("data"), &plane).await {
         Ok(agent) => agent,
         Err(_) => return NOT_STARTED,
     };
-    let mut said = Said { begun: Some(view(&agent)), ended: None, points: Vec::new() };
+    let mut said = Said { begun: Some(view(&agent)), ended: None, way: None, points: Vec::new() };
     let write = |said: &Said| std::fs::write(dir.join("said"), serde_json::to_vec(said).unwrap()).unwrap();
     write(&said);
     agent.want(&[("digits", desired)]);
@@ -70,11 +94,12 @@ async fn device(dir: &Path, wish: u64) -> i32 {
     if wish == BAD {
         agent.state("digits", ModelState::RolledBack).await;
     } else {
-        agent.ready("digits", wish).await;
+        agent.ready("digits", version).await;
     }
     said.ended = Some(view(&agent));
     agent.cancel.cancel();
     running.await.unwrap();
+    said.way = agent.store.tally(&digest).unwrap().and_then(|tally| tally.way);
     said.points = passed().into_iter().map(str::to_owned).collect();
     write(&said);
     0
@@ -130,7 +155,7 @@ fn converged(said: Option<Said>, wish: u64, what: &str) {
     truthful(said.begun.as_ref().unwrap(), what);
     let ended = said.ended.unwrap_or_else(|| panic!("{what}: it never came to its end"));
     truthful(&ended, what);
-    assert_eq!(ended.answers.unwrap().0, if wish == BAD { 1 } else { wish }, "{what}");
+    assert_eq!(ended.answers.unwrap().0, outcome(wish), "{what}");
 }
 
 /// `prepared` with the fault, then without.
@@ -176,22 +201,25 @@ fn at_every_point_of_an_update_a_kill_or_a_failing_disk_leaves_a_whole_version_t
         copy(prepared.path(), recorded.path());
         let (ended, said) = start(recorded.path(), wish, Plan::Record);
         assert_eq!(ended, Ok(0));
-        said.unwrap().points.into_iter().enumerate().map(move |(number, name)| (wish, number, name)).collect::<Vec<_>>()
+        let said = said.unwrap();
+        assert_eq!(said.way, Some(if wish == PATCHED { Way::Delta } else { Way::Whole }));
+        said.points.into_iter().enumerate().map(move |(number, name)| (wish, number, name)).collect::<Vec<_>>()
     };
-    let (good, bad) = (points(2), points(BAD));
-    let mut names: Vec<&str> = good.iter().chain(&bad).map(|(_, _, name)| name.as_str()).collect();
+    let (good, patched, bad) = (points(2), points(PATCHED), points(BAD));
+    let all = || good.iter().chain(&patched).chain(&bad);
+    let mut names: Vec<&str> = all().map(|(_, _, name)| name.as_str()).collect();
     names.sort_unstable();
     names.dedup();
     for name in ["download.write", "download.sync", "download.rename", "ledger.begin", "ledger.commit", "ledger.committed"] {
         assert!(names.contains(&name), "{name} was not passed: {names:?}");
     }
     // Two at a time, as many as the smallest machine that builds this has cores.
-    let all = std::sync::Mutex::new(good.iter().chain(&bad));
+    let queue = std::sync::Mutex::new(all());
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 loop {
-                    let Some((wish, number, name)) = all.lock().unwrap_or_else(PoisonError::into_inner).next() else { return };
+                    let Some((wish, number, name)) = queue.lock().unwrap_or_else(PoisonError::into_inner).next() else { return };
                     let (wish, number) = (*wish, *number);
                     endure(prepared.path(), wish, Plan::Kill(number), &format!("{wish}: killed at point {number}, {name}"));
                     endure(prepared.path(), wish, Plan::Fail(number), &format!("{wish}: failed at point {number}, {name}"));
@@ -201,8 +229,9 @@ fn at_every_point_of_an_update_a_kill_or_a_failing_disk_leaves_a_whole_version_t
     });
     // The figure that this test is about.
     let text = format!(
-        "{} points of an update, {} of one that goes back, each with a kill and a failing disk: {}\n",
+        "{} points of an update, {} of one by a delta, {} of one that goes back, each with a kill and a failing disk: {}\n",
         good.len(),
+        patched.len(),
         bad.len(),
         names.join(", ")
     );

@@ -7,7 +7,8 @@ use crate::state::Ledger;
 use crate::trust::Unvouched;
 use crate::twin::Voucher;
 use crate::update::Conditions;
-use aidos_protocol::frame::ArtifactGrant;
+use aidos_protocol::delta::{MAX_WINDOW_LOG, patch_from};
+use aidos_protocol::frame::{ArtifactDelta, ArtifactGrant};
 use aidos_protocol::golden::Golden;
 use aidos_protocol::manifest::Manifest;
 use aidos_protocol::rollout::Experiment;
@@ -25,6 +26,8 @@ use std::sync::atomic::AtomicUsize;
 #[derive(Clone, Default)]
 pub(super) struct Plane {
     pub(super) blobs: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
+    /// By the target: the base, the patch, and the patch's length.
+    patches: Arc<Mutex<BTreeMap<Digest, (Digest, Digest, u64)>>>,
     pub(super) cuts: Arc<AtomicUsize>,
     pub(super) sent: Arc<AtomicUsize>,
     pub(super) online: Arc<AtomicBool>,
@@ -77,19 +80,32 @@ impl Plane {
         self.blobs.lock().unwrap().insert(digest.hex(), bytes.to_vec());
         DesiredModel::new(version, digest, bytes.len() as u64)
     }
+
+    /// Has a delta for those who have `base`.
+    pub(super) fn patch(&self, base: &[u8], target: &[u8]) {
+        let patch = patch_from(base, target, MAX_WINDOW_LOG).unwrap();
+        let (digest, size) = (Digest::of(&patch), patch.len() as u64);
+        self.blobs.lock().unwrap().insert(digest.hex(), patch);
+        self.patches.lock().unwrap().insert(Digest::of(target), (Digest::of(base), digest, size));
+    }
 }
 
 #[async_trait]
 impl Source for Plane {
-    async fn grant(&self, digest: Digest, _: Held) -> Result<ArtifactGrant, LinkError> {
+    async fn grant(&self, digest: Digest, held: Held) -> Result<ArtifactGrant, LinkError> {
         if !self.online.load(Ordering::SeqCst) {
             return Err(LinkError::Offline);
         }
         let size = self.blobs.lock().unwrap().get(&digest.hex()).map(|bytes| bytes.len() as u64);
         let error = if size.is_none() { "no such artifact".to_owned() } else { String::new() };
-        let url = format!("{}/{}?signature=secret", self.url.lock().unwrap(), digest.hex());
+        let url = |digest: &Digest| format!("{}/{}?signature=secret", self.url.lock().unwrap(), digest.hex());
+        let bytes = |digest: &Digest| digest.as_bytes().to_vec().into();
+        let patch = self.patches.lock().unwrap().get(&digest).copied();
+        let delta = patch.filter(|(base, ..)| held.bases.contains(base)).map(|(base, patch, size)| {
+            Box::new(ArtifactDelta { base: bytes(&base), digest: bytes(&patch), size, url: url(&patch) })
+        });
         let size = size.unwrap_or(0);
-        Ok(ArtifactGrant { digest: digest.as_bytes().to_vec().into(), url, size, error, ..Default::default() })
+        Ok(ArtifactGrant { digest: bytes(&digest), url: url(&digest), size, error, delta, ..Default::default() })
     }
     fn client(&self, _: &str) -> Result<reqwest::Client, String> {
         reqwest::Client::builder().no_proxy().build().map_err(|error| error.to_string())
