@@ -50,13 +50,7 @@ impl Intruder {
             Over::Quic => quic(&identity).await,
             Over::Mqtt => mqtt(&identity).await,
         };
-        link.say(Body::Hello(Hello {
-            min_version: frame::MIN_VERSION,
-            max_version: frame::VERSION,
-            agent_version: "9.9.9".into(),
-            ..Hello::default()
-        }))
-        .await;
+        link.say(hello()).await;
         let first = link.hears().await;
         assert!(matches!(first, Some(Body::Welcome(_))), "{first:?}");
         link
@@ -96,6 +90,12 @@ impl Intruder {
             }
         }
     }
+}
+
+/// What a device says first, and is answered.
+pub fn hello() -> Body {
+    let (min_version, max_version) = (frame::MIN_VERSION, frame::VERSION);
+    Body::Hello(Hello { min_version, max_version, agent_version: "9.9.9".into(), ..Hello::default() })
 }
 
 fn encoded(body: Body) -> Bytes {

@@ -169,6 +169,75 @@ async fn a_shadow_compares_before_the_version_answers() {
     all_run(&fleet, 2).await;
 }
 
+/// Lets the agent answer a picture as often as a drift needs.
+fn traffic(agent: &Agent, value: u8) {
+    for _ in 0..55 {
+        let answer = agent.predict("digits", &digit(value));
+        assert!(answer.status.success(), "{}", said(&answer));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_application_measures_pauses_and_answers_that_drift_abort() {
+    let (fleet, agents) = lab(1, true).await;
+    traffic(&agents[0], 7);
+    let gates = ["--gate", "memory<16GiB", "--gate", "custom.rejects<5 else pause", "--soak", "4s"];
+    let id = create(&fleet, "digits@2", &gates);
+    until(&fleet, &id, "the device watches it", |rollout| rollout["waves"][0]["running"] == 1).await;
+    let posted = reqwest::Client::new().post(format!("{}/v2/models/digits/versions/2/metrics", agents[0].url));
+    assert!(posted.json(&json!({ "rejects": 9 })).send().await.unwrap().status().is_success());
+    let paused = until(&fleet, &id, "it pauses", |rollout| rollout["phase"] == "paused").await;
+    assert!(paused["reason"].as_str().unwrap().contains("custom.rejects"), "{paused}");
+    let memory = &paused["gates"][0];
+    assert!(memory["verdict"] == "holds" && memory["candidate"].as_f64() > Some(1e6), "{paused}");
+    assert!(aidos(&fleet, &["rollout", "promote", &id, "--reason", "known"]).status.success());
+    until(&fleet, &id, "it is finished", |rollout| rollout["phase"] == "finished").await;
+
+    // The next one answers otherwise than the one before: here because it is asked otherwise.
+    traffic(&agents[0], 7);
+    push(&fleet, 3, true);
+    let id = create(&fleet, "digits@3", &["--gate", "drift<0.2", "--soak", "4s", "--auto-revert"]);
+    until(&fleet, &id, "the device watches it", |rollout| rollout["waves"][0]["running"] == 1).await;
+    traffic(&agents[0], 1);
+    let over = until(&fleet, &id, "it is over", |rollout| rollout["phase"] != "running").await;
+    let drift = over["gates"][0]["candidate"].as_f64();
+    assert!(over["phase"] == "aborted" && drift > Some(0.2), "{over}");
+    all_run(&fleet, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_opens_in_each_devices_own_time() {
+    let fleet = Fleet::start().await;
+    let token = fleet.token(&json!({ "site": "lab" })).await;
+    let mut agents = Vec::new();
+    // POSIX time zones, which need no database: noon is not at the same time in the two.
+    for (name, zone) in [("here", "UTC0"), ("far", "<+12>-12")] {
+        let mut agent = fleet.joined(name, &token, &fleet.folder().join(name));
+        agent.environment.push(("TZ".into(), zone.into()));
+        agent.start().await;
+        agents.push(agent);
+    }
+    fleet.push("digits", &sample_model()).await;
+    fleet.deploy("digits@1", "site=lab").await;
+    push(&fleet, 2, true);
+    let minutes = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() / 60;
+    let clock = |minutes: u64| format!("{:02}:{:02}", minutes / 60 % 24, minutes % 60);
+    // From an hour ago until in an hour, where it is twelve hours later.
+    let window = format!("{}-{}", clock(minutes + 11 * 60), clock(minutes + 13 * 60));
+    let id = create(&fleet, "digits@2", &["--window", &window]);
+    until(&fleet, &id, "one of them has it", |rollout| rollout["waves"][0]["succeeded"] == 1).await;
+    let waits = eventually("the other one waits for its window", async || {
+        let devices = fleet.api.get(&format!("deployments/{id}/devices")).await;
+        devices["items"].as_array()?.iter().find(|device| device["step"] == "waiting").cloned()
+    })
+    .await;
+    assert_eq!((&waits["name"], &waits["active_version"]), (&json!("here"), &json!("1")), "{waits}");
+    assert!(waits["error"].as_str().unwrap().contains("window"), "{waits}");
+    let shown = said(&aidos(&fleet, &["deployment", "show", &id]));
+    assert!(shown.contains("window"), "a person sees why: {shown}");
+    predicts_seven(&agents[0].predict("digits", &digit(7)));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_control_plane_that_was_killed_goes_on_where_it_was() {
     let (mut fleet, _agents) = lab(3, true).await;

@@ -3,7 +3,7 @@
 use crate::stories::{digit, predicts_seven, sample_model, variant};
 use aidos_protocol::artifact::Digest;
 use aidos_protocol::frame::{self, Body};
-use aidos_tests::{Api, Fleet, FleetOptions, Intruder, Over, eventually, trespass};
+use aidos_tests::{Api, Fleet, FleetOptions, Intruder, Over, eventually, hello, trespass};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -177,7 +177,8 @@ async fn devices_of_two_tenants_are_apart(over: Over) {
     assert!(done["message"] != "forged" && done["state"] == "ok", "{done}");
     if over == Over::Mqtt {
         drop(intruder);
-        topics_of_others_are_closed(&our_dir, &theirs, &their_device).await;
+        let our_device = fleet.api.get("devices").await["items"][0]["id"].as_str().unwrap().to_owned();
+        topics_of_others_are_closed((&our_dir, &our_device), &theirs, &their_device).await;
     }
 
     eventually("their device is as it was", async || {
@@ -192,10 +193,18 @@ async fn devices_of_two_tenants_are_apart(over: Over) {
 }
 
 /// Each filter and topic that names another, tried while their device hears something on its own topic.
-async fn topics_of_others_are_closed(our_dir: &Path, theirs: &Api, their_device: &str) {
+async fn topics_of_others_are_closed((our_dir, our_device): (&Path, &str), theirs: &Api, their_device: &str) {
     let (up, down) = (format!("d/{their_device}/up"), format!("d/{their_device}/down"));
     let since = theirs.get(&format!("devices/{their_device}")).await["link"]["since_us"].clone();
     let client_id = format!("intruder-{}", rand::random::<u16>());
+    let something_happens = async || {
+        let id = command(theirs, their_device, "fail").await;
+        assert_eq!(finished(theirs, their_device, &id).await["state"], "ok");
+    };
+    // On its own topics the same client is heard and hears, so its silence on the others means something.
+    let (own_down, own_up) = (format!("d/{our_device}/down"), format!("d/{our_device}/up"));
+    let heard = trespass(our_dir, &client_id, &own_down, &own_up, hello(), something_happens()).await;
+    assert!(heard.contains(&own_down), "{heard:?}");
     for (filter, topic, client_id) in [
         (&*down, &*up, &*client_id),
         (&*up, &*down, &*client_id),
@@ -206,11 +215,7 @@ async fn topics_of_others_are_closed(our_dir: &Path, theirs: &Api, their_device:
         ("$SYS/#", &*up, &*client_id),
     ] {
         for body in [Body::Goodbye(frame::Goodbye::default()), forged_status()] {
-            let heard = trespass(our_dir, client_id, filter, topic, body, async {
-                let id = command(theirs, their_device, "fail").await;
-                assert_eq!(finished(theirs, their_device, &id).await["state"], "ok");
-            })
-            .await;
+            let heard = trespass(our_dir, client_id, filter, topic, body, something_happens()).await;
             assert!(heard.is_empty(), "{filter} and {topic}: {heard:?}");
         }
     }

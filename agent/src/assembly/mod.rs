@@ -187,6 +187,9 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
     );
     reconciler.restore().await?;
 
+    // Before anything answers: who sees that the agent runs may ask here at once, and waits in the queue until it is served.
+    let admin_socket = socket::listen(&config.data_dir)
+        .map_err(|source| StartError::Folder { path: config.data_dir.join(socket::SOCKET), source })?;
     let address = config.serve.address;
     let listener = TcpListener::bind(address).await.map_err(io_at(address))?;
     let serve_addr = listener.local_addr().map_err(io_at(address))?;
@@ -318,8 +321,6 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
         spool: spool.clone(),
         logs: logging.logs,
     });
-    let admin_socket = socket::listen(&config.data_dir)
-        .map_err(|source| StartError::Folder { path: config.data_dir.join(socket::SOCKET), source })?;
     let (admin_stop, admin_dir) = (intake.clone(), config.data_dir.clone());
     let admin_task = tokio::spawn(async move { socket::serve(admin_socket, &admin_dir, desk, admin_stop).await });
 

@@ -22,12 +22,20 @@ use futures::StreamExt as _;
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 
+/// A delta that the plane has.
+#[derive(Clone, Copy)]
+struct Patch {
+    base: Digest,
+    digest: Digest,
+    size: u64,
+}
+
 /// Serves blobs by range; the first answers are cut short as often as asked.
 #[derive(Clone, Default)]
 pub(super) struct Plane {
     pub(super) blobs: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
-    /// By the target: the base, the patch, and the patch's length.
-    patches: Arc<Mutex<BTreeMap<Digest, (Digest, Digest, u64)>>>,
+    /// By the target.
+    patches: Arc<Mutex<BTreeMap<Digest, Patch>>>,
     pub(super) cuts: Arc<AtomicUsize>,
     pub(super) sent: Arc<AtomicUsize>,
     pub(super) online: Arc<AtomicBool>,
@@ -86,7 +94,7 @@ impl Plane {
         let patch = patch_from(base, target, MAX_WINDOW_LOG).unwrap();
         let (digest, size) = (Digest::of(&patch), patch.len() as u64);
         self.blobs.lock().unwrap().insert(digest.hex(), patch);
-        self.patches.lock().unwrap().insert(Digest::of(target), (Digest::of(base), digest, size));
+        self.patches.lock().unwrap().insert(Digest::of(target), Patch { base: Digest::of(base), digest, size });
     }
 }
 
@@ -101,8 +109,8 @@ impl Source for Plane {
         let url = |digest: &Digest| format!("{}/{}?signature=secret", self.url.lock().unwrap(), digest.hex());
         let bytes = |digest: &Digest| digest.as_bytes().to_vec().into();
         let patch = self.patches.lock().unwrap().get(&digest).copied();
-        let delta = patch.filter(|(base, ..)| held.bases.contains(base)).map(|(base, patch, size)| {
-            Box::new(ArtifactDelta { base: bytes(&base), digest: bytes(&patch), size, url: url(&patch) })
+        let delta = patch.filter(|patch| held.bases.contains(&patch.base)).map(|Patch { base, digest, size }| {
+            Box::new(ArtifactDelta { base: bytes(&base), digest: bytes(&digest), size, url: url(&digest) })
         });
         let size = size.unwrap_or(0);
         Ok(ArtifactGrant { digest: bytes(&digest), url: url(&digest), size, error, delta, ..Default::default() })
