@@ -18,7 +18,7 @@ pub use api::Api;
 pub use binaries::binary;
 pub use figures::Figures;
 pub use fleet::{Agent, Bucket, Fleet, FleetOptions, eventually, free_port};
-pub use intruder::{Intruder, Over, trespass, hello};
+pub use intruder::{Intruder, Over, hello, trespass};
 pub use launched::Launched;
 pub use mosquitto::Mosquitto;
 pub use postgres::Postgres;
