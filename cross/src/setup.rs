@@ -6,12 +6,14 @@ use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A system program the tests start, and the Debian package that brings it.
+/// A system program the tests and benchmarks start, and the Debian package that brings it.
 const PROGRAMS: &[(&str, &[&str], &str)] = &[
     ("mosquitto", &["/usr/sbin/mosquitto", "/usr/bin/mosquitto"], "mosquitto"),
     ("initdb", &["/usr/lib/postgresql/*/bin/initdb"], "postgresql"),
     ("curl", &["/usr/bin/curl"], "curl"),
     ("faketime", &["/usr/bin/faketime"], "faketime"),
+    ("nft", &["/usr/sbin/nft"], "nftables"),
+    ("ip", &["/usr/bin/ip", "/usr/sbin/ip"], "iproute2"),
 ];
 /// PyPI packages: an S3 server, and unmodified clients of the inference protocol and of TUF repositories.
 const PYTHON: &[&str] =

@@ -1,12 +1,11 @@
-//! What a large artifact costs over a bad line: a device fetches it while its connections are cut every ten seconds, a piece in
-//! twenty is late, and the agent's process is killed twenty times.
+//! What a large artifact costs over a bad line: a device fetches it while its connections are cut every ten seconds, one packet in
+//! twenty is lost, and the agent's process is killed twenty times.
 //!
 //! `cargo xtask bench cut_link`; fails when a limit is passed. `AIDOS_BENCH_MIB=64` sets the artifact's size for a quick run.
 //!
-//! The line is a TCP relay within this program. It counts every byte that it took from the server, whether the agent got it or
-//! not. Where packets may not be lost on purpose (network namespaces with `netem` need rights that a build machine does not
-//! give), loss is emulated: with TCP between both ends a lost packet is a pause until it is sent again, so one piece in twenty
-//! waits for a round trip more. The retransmitted packets themselves are therefore not counted.
+//! All of it runs in a network namespace of its own, in which the kernel drops each packet between the agent and the line with a
+//! probability of one in twenty, both ways; that needs root. The line is a TCP relay within this program. It counts every byte that it took from
+//! the server, whether the agent got it or not; what TCP sends again because it was lost is the kernel's, and counted apart.
 
 #![allow(clippy::unwrap_used)]
 
@@ -17,7 +16,7 @@ use serde_json::json;
 use std::io::{BufWriter, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -31,10 +30,12 @@ const MIB: u64 = 1_024;
 const KILLS: u64 = 20;
 /// Between two cuts of the line, on average; each is at half to one and a half of it.
 const CUT_EVERY: Duration = Duration::from_secs(10);
-/// One piece in so many is late.
-const LATE: u32 = 20;
-/// By so much: a retransmission on a line with a round trip of 100 ms.
-const BY: Duration = Duration::from_millis(100);
+/// Of a hundred packets, so many are lost.
+const LOST: u32 = 5;
+/// Bytes of a packet, as on most lines: loopback's own are so large that losing one in twenty would be another thing.
+const PACKET: &str = "1500";
+/// Set where this program runs within its namespace.
+const WITHIN: &str = "AIDOS_BENCH_WITHIN";
 /// Bytes that pass at once: the packets that are under way together.
 const PIECE: usize = 64 << 10;
 /// Bytes per second that the line carries.
@@ -86,13 +87,11 @@ async fn pass(agent: TcpStream, server: TcpStream, taken: &AtomicU64) {
     let ((mut from_agent, mut to_agent), (mut from_server, mut to_server)) = (agent.into_split(), server.into_split());
     let there = async { drop(tokio::io::copy(&mut from_agent, &mut to_server).await) };
     let back = async {
-        let mut random = StdRng::seed_from_u64(rand::random());
         let mut buffer = vec![0; PIECE];
         let mut free = Instant::now();
         while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
             taken.fetch_add(read as u64, Ordering::Relaxed);
-            let late = if random.random_range(0..LATE) == 0 { BY } else { Duration::ZERO };
-            free = free.max(Instant::now()) + Duration::from_secs_f64(read as f64 / RATE as f64) + late;
+            free = free.max(Instant::now()) + Duration::from_secs_f64(read as f64 / RATE as f64);
             tokio::time::sleep_until(free.into()).await;
             if to_agent.write_all(&buffer[..read]).await.is_err() {
                 break;
@@ -136,8 +135,45 @@ fn large_model(folder: &Path, bytes: u64) -> PathBuf {
     file
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+/// Runs a program that sets the namespace up.
+fn done(program: &str, arguments: &[&str]) {
+    let status = Command::new(program).args(arguments).status();
+    assert!(status.is_ok_and(|status| status.success()), "`{program} {}` failed", arguments.join(" "));
+}
+
+/// Lets the kernel lose packets of connections to `port` of this namespace.
+fn lose(port: u16) {
+    let drop_some =
+        |which: &str| format!("tcp {which} {port} counter name all numgen random mod 100 < {LOST} counter name lost drop");
+    let rules = format!(
+        "table inet line {{ counter all {{}} counter lost {{}} chain way {{ type filter hook input priority 0; {}; {}; }} }}",
+        drop_some("dport"),
+        drop_some("sport")
+    );
+    done("nft", &[&rules]);
+}
+
+/// Packets that a counter has seen.
+fn packets(counter: &str) -> f64 {
+    let said = Command::new("nft").args(["list", "counter", "inet", "line", counter]).output().unwrap();
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    let number = text.split("packets ").nth(1).and_then(|rest| rest.split_whitespace().next());
+    number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("nft counts packets: {text}"))
+}
+
+fn main() -> ExitCode {
+    if std::env::var_os(WITHIN).is_none() {
+        let own = std::env::current_exe().unwrap();
+        let status = Command::new("unshare").arg("--net").arg(own).args(std::env::args_os().skip(1)).env(WITHIN, "1").status();
+        let status = status.expect("unshare is there");
+        return ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1));
+    }
+    done("ip", &["link", "set", "dev", "lo", "mtu", PACKET, "gso_max_size", PACKET, "up"]);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(measure())
+}
+
+async fn measure() -> ExitCode {
     rustls::crypto::ring::default_provider().install_default().unwrap();
     let mib = std::env::var("AIDOS_BENCH_MIB").map_or(MIB, |text| text.parse().unwrap());
     let mut figures = Figures::default();
@@ -165,6 +201,7 @@ async fn main() -> ExitCode {
     let mut agent = fleet.agent("edge", &json!({ "site": "far" })).await;
     let id = fleet.device("edge", "online").await["id"].as_str().unwrap().to_owned();
     let before = line.taken.load(Ordering::Relaxed);
+    lose(line.address.port());
     let begun = Instant::now();
     fleet.api.post("deployments", &json!({ "subject": "large@1", "selector": "site=far" })).await;
     let cutter = {
@@ -199,6 +236,7 @@ async fn main() -> ExitCode {
     figures.figure("cut_link_artifact", size as f64 / f64::from(1 << 20), "MiB", None);
     figures.figure("cut_link_agent_kills", KILLS as f64, "times", None);
     figures.figure("cut_link_line_cuts", *line.cuts.borrow() as f64, "times", None);
+    figures.figure("cut_link_packets_lost", 100.0 * packets("lost") / packets("all"), "percent", None);
     figures.figure("cut_link_until_complete", begun.elapsed().as_secs_f64(), "s", None);
     figures.figure("cut_link_bytes_on_the_line", taken as f64 / size as f64, "times-artifact", Some(1.02));
     figures.figure(

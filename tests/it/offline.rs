@@ -56,6 +56,32 @@ async fn a_device_that_was_cut_off_and_restarted_loses_nothing() {
     assert_eq!(overview["lost_samples"], 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_goes_dead_on_every_way_at_once_costs_a_site_nothing() {
+    let mut fleet = Fleet::start().await;
+    let mut agent = fleet.agent("edge-1", &json!({ "site": "lab" })).await;
+    fleet.push("digits", &sample_model()).await;
+    fleet.deploy("digits@1", "site=lab").await;
+    predicts_seven(&agent.predict("digits", &digit(7)));
+    let id = fleet.device("edge-1", "online").await["id"].as_str().unwrap().to_owned();
+
+    // Nothing is refused and nothing is answered, by QUIC, MQTT or HTTP: a cable that was pulled looks the same.
+    fleet.control_plane().signal("STOP");
+    assert!(agent.cli(&["labels", "set", "before=yes"]).status.success());
+    agent.process().terminate(Duration::from_secs(20));
+    agent.start().await;
+    assert!(agent.cli(&["labels", "set", "after=yes"]).status.success());
+    predicts_seven(&agent.predict("digits", &digit(7)));
+    fleet.control_plane().signal("CONT");
+    eventually("both edits are merged", async || {
+        let device = fleet.api.get(&format!("devices/{id}")).await;
+        let labels = &device["labels"];
+        (labels["before"] == "yes" && labels["after"] == "yes" && device["in_sync"] == true).then_some(())
+    })
+    .await;
+    predicts_seven(&agent.predict("digits", &digit(7)));
+}
+
 fn now_us() -> u128 {
     std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros()
 }

@@ -10,8 +10,9 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Executor, Row};
 use std::collections::BTreeMap;
 
-/// Epochs kept beside the one that the device holds: it can be behind by more only if it was never heard of since.
-const KEPT_EPOCHS: i64 = 8;
+/// Ended epochs that are kept beside the one that the device holds. It says which it holds as soon as it has one, and what the site edited
+/// before that comes in the same session; the one before the present bridges a session that broke in between.
+const KEPT_EPOCHS: i64 = 2;
 
 /// A device's intent as it is stored.
 #[derive(Debug, Clone)]
@@ -157,7 +158,7 @@ pub(super) async fn epoch(
     Ok(query.fetch_optional(tx).await?.map(|row| row.try_get("document")).transpose()?)
 }
 
-/// Keeps the document of an earlier epoch, or what became of it, and drops those that are out of reach: all but the newest few
+/// Keeps the document of an earlier epoch, or what became of it, and drops those that are out of reach: all but the newest
 /// and `held`, the one that the device has.
 pub(super) async fn put_epoch(
     tx: &mut AnyConnection,
