@@ -20,7 +20,6 @@ mod selfupdate;
 mod signed;
 mod sim;
 mod snapshots;
-mod steering;
 mod stories;
 mod tenants;
 mod tls;
