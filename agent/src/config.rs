@@ -5,6 +5,7 @@
 use crate::neighbours;
 use crate::observe::telemetry;
 use crate::state::SpoolLimits;
+use crate::update::HouseRules;
 use aidos_protocol::settings;
 use etcetera::BaseStrategy as _;
 use serde::{Deserialize, Serialize};
@@ -132,12 +133,16 @@ pub struct Log {
     pub json: bool,
 }
 
-/// The agent's own updates.
+/// Updates of the agent and of its models.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Update {
-    /// Seconds that a new version must be in touch with the control plane before it counts as healthy.
+    /// Seconds that a new version of the agent must be in touch with the control plane before it counts as healthy.
     pub healthy_after_s: u64,
+    /// Percent of the battery below which no update goes on, whatever the rollout says; 0: no bound.
+    pub min_battery_percent: u64,
+    /// Degrees Celsius of the hottest sensor above which no update goes on; 0: no bound.
+    pub max_temperature_c: u64,
 }
 
 impl Default for Serve {
@@ -170,10 +175,17 @@ impl Default for Log {
     }
 }
 
+impl Update {
+    /// What holds for every update on this device.
+    pub fn house_rules(&self) -> HouseRules {
+        HouseRules { min_battery_percent: self.min_battery_percent, max_temperature_c: self.max_temperature_c }
+    }
+}
+
 impl Default for Update {
     /// Five minutes: what leaks or deadlocks under the everyday load mostly does so by then.
     fn default() -> Self {
-        Self { healthy_after_s: 300 }
+        Self { healthy_after_s: 300, min_battery_percent: 0, max_temperature_c: 0 }
     }
 }
 
@@ -216,6 +228,14 @@ impl Config {
         if !settings::HEALTHY_AFTER_S.contains(&self.update.healthy_after_s) {
             let (least, most) = settings::HEALTHY_AFTER_S.into_inner();
             return fail("update.healthy_after_s", format!("{}: use {least} to {most} seconds", self.update.healthy_after_s));
+        }
+        for (setting, value, range) in [
+            ("update.min_battery_percent", self.update.min_battery_percent, settings::MIN_BATTERY_PERCENT),
+            ("update.max_temperature_c", self.update.max_temperature_c, settings::MAX_TEMPERATURE_C),
+        ] {
+            if !range.contains(&value) {
+                return fail(setting, format!("{value}: use at most {}, or 0 for no bound", range.end()));
+            }
         }
         if let Err((setting, why)) = self.neighbours.check() {
             return fail(setting, why);

@@ -24,11 +24,16 @@ mod armed {
     use std::io;
     use std::sync::Mutex;
 
-    /// What happens at the `n`th point that is passed, counted from 0.
+    /// What happens at the points that are passed, counted from 0.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) enum Plan {
+        /// The nth fails.
         Fail(usize),
+        /// The nth and all that follow fail: a disk that stays full or read-only.
+        FailFrom(usize),
+        /// The process ends at the nth.
         Kill(usize),
+        /// They are counted.
         Record,
     }
 
@@ -46,9 +51,10 @@ mod armed {
         PASSED.lock().unwrap().as_ref().map(|(_, passed)| passed.clone()).unwrap_or_default()
     }
 
-    fn pass(name: &'static str) -> Option<Plan> {
+    /// Whether the point fails.
+    fn pass(name: &'static str) -> bool {
         let mut guard = PASSED.lock().unwrap();
-        let (plan, passed) = guard.as_mut()?;
+        let Some((plan, passed)) = guard.as_mut() else { return false };
         let number = passed.len();
         passed.push(name);
         if *plan == Plan::Kill(number) {
@@ -59,18 +65,19 @@ mod armed {
                 std::thread::park();
             }
         }
-        (*plan == Plan::Fail(number)).then_some(*plan)
+        match *plan {
+            Plan::Fail(at) => number == at,
+            Plan::FailFrom(at) => number >= at,
+            Plan::Kill(_) | Plan::Record => false,
+        }
     }
 
     pub(crate) fn point(name: &'static str) -> io::Result<()> {
-        match pass(name) {
-            Some(_) => Err(io::Error::other(format!("injected at {name}"))),
-            None => Ok(()),
-        }
+        if pass(name) { Err(io::Error::other(format!("injected at {name}"))) } else { Ok(()) }
     }
 
     pub(crate) fn after(name: &'static str) {
         // What has happened cannot fail any more.
-        let _ = pass(name);
+        pass(name);
     }
 }

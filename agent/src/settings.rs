@@ -88,6 +88,8 @@ pub fn laid_over(config: &Config, settings: &Settings) -> Config {
     set(&mut config.storage.max_bytes, settings.storage.max_bytes);
     set(&mut config.storage.download_bytes_per_s, settings.storage.download_bytes_per_s);
     set(&mut config.update.healthy_after_s, settings.update.healthy_after_s);
+    set(&mut config.update.min_battery_percent, settings.update.min_battery_percent);
+    set(&mut config.update.max_temperature_c, settings.update.max_temperature_c);
     config.link.constrained = settings.link.constrained.unwrap_or(config.link.constrained);
     if let Some(level) = &settings.log.level {
         config.log.level.clone_from(level);

@@ -9,6 +9,7 @@
 //! Everything is written beside its place, flushed, renamed into it, and the folder flushed: after a cut at any point there
 //! is the old or the new.
 
+use crate::fault::{after, point};
 use crate::state::{FORMAT, Request, Slot, State};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -23,6 +24,8 @@ const SOCKET: &str = "notify";
 const STAGED: &str = "staged-";
 /// The longest state or request: a few releases and sentences.
 const MAX_TEXT: u64 = 64 << 10;
+/// Bytes that are written at once.
+const PIECE: usize = 64 << 10;
 /// The longest id of a request.
 const MAX_ID: usize = 64;
 
@@ -114,7 +117,7 @@ impl Slots {
     /// Puts a state that cannot be read out of the way, for a person to look at.
     pub fn set_aside(&self) -> Result<PathBuf, FilesError> {
         let (path, aside) = (self.dir.join(STATE), self.dir.join("state.json.damaged"));
-        std::fs::rename(&path, &aside).map_err(io(&path))?;
+        point("state.aside").and_then(|()| std::fs::rename(&path, &aside)).map_err(io(&path))?;
         Ok(aside)
     }
 
@@ -160,8 +163,11 @@ impl Slots {
     /// Moves the staged binary of `id` into `slot`; one that was moved already is fine.
     pub fn take(&self, id: &str, slot: Slot) -> Result<(), FilesError> {
         let (from, to) = (self.staged(id)?, self.binary(slot));
-        match std::fs::rename(&from, &to) {
-            Ok(()) => flush_folder(&to),
+        match point("slot.rename").and_then(|()| std::fs::rename(&from, &to)) {
+            Ok(()) => {
+                after("slot.renamed");
+                flush_folder(&to)
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && to.exists() => Ok(()),
             Err(source) => Err(FilesError::Io { path: from, source }),
         }
@@ -193,26 +199,47 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, FilesE
 
 fn write(path: &Path, bytes: &mut dyn std::io::Read, mode: u32) -> Result<(), FilesError> {
     let beside = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&beside).map_err(io(&beside))?;
-    std::io::copy(bytes, &mut file).map_err(io(&beside))?;
-    file.flush().map_err(io(&beside))?;
-    // The mode of one that a cut left behind may be another.
-    file.set_permissions(std::fs::Permissions::from_mode(mode)).map_err(io(&beside))?;
-    file.sync_all().map_err(io(&beside))?;
-    // A binary that is open for writing cannot be started.
-    drop(file);
-    std::fs::rename(&beside, path).map_err(io(path))?;
+    let mut made = || {
+        point("file.create")?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&beside)?;
+        let mut piece = vec![0; PIECE];
+        loop {
+            let length = bytes.read(&mut piece)?;
+            if length == 0 {
+                break;
+            }
+            point("file.write")?;
+            file.write_all(&piece[..length])?;
+        }
+        // The mode of one that a cut left behind may be another.
+        file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+        point("file.sync")?;
+        // A binary that is open for writing cannot be started: it is closed on return.
+        file.sync_all()
+    };
+    made().map_err(io(&beside))?;
+    point("file.rename").and_then(|()| std::fs::rename(&beside, path)).map_err(io(path))?;
+    after("file.renamed");
     flush_folder(path)
 }
 
 fn flush_folder(path: &Path) -> Result<(), FilesError> {
     let folder = path.parent().expect("every file of the slots lies in a folder");
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io(folder))
+    let flushed = || {
+        point("folder.sync")?;
+        File::open(folder)?.sync_all()
+    };
+    flushed().map_err(io(folder))?;
+    after("folder.synced");
+    Ok(())
 }
 
 fn remove(path: &Path) -> Result<(), FilesError> {
-    match std::fs::remove_file(path) {
-        Ok(()) => flush_folder(path),
+    match point("file.remove").and_then(|()| std::fs::remove_file(path)) {
+        Ok(()) => {
+            after("file.removed");
+            flush_folder(path)
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(source) => Err(FilesError::Io { path: path.to_owned(), source }),
     }

@@ -9,6 +9,7 @@
 //! ([`State`], [`Slots`]); it imports nobody.
 
 mod args;
+mod fault;
 mod files;
 mod machine;
 #[cfg(test)]

@@ -315,4 +315,6 @@ fn say(text: &str) {
 }
 
 #[cfg(test)]
+mod process_tests;
+#[cfg(test)]
 mod tests;

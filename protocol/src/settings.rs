@@ -23,6 +23,10 @@ pub const STORAGE_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 60;
 pub const DOWNLOAD_BYTES_PER_S: RangeInclusive<u64> = 4 << 10..=10 << 30;
 /// Seconds that a new version of the agent must be in touch before it counts as healthy.
 pub const HEALTHY_AFTER_S: RangeInclusive<u64> = 1..=7 * 24 * 3_600;
+/// Percent of the battery below which no update goes on; 0 is no bound.
+pub const MIN_BATTERY_PERCENT: RangeInclusive<u64> = 0..=100;
+/// Degrees Celsius of the hottest sensor above which no update goes on; 0 is no bound.
+pub const MAX_TEMPERATURE_C: RangeInclusive<u64> = 0..=150;
 /// Bytes of a log filter.
 pub const MAX_LOG_LEVEL_BYTES: usize = 256;
 
@@ -62,7 +66,7 @@ pub struct Settings {
     /// The log.
     #[serde(skip_serializing_if = "LogSettings::is_empty")]
     pub log: LogSettings,
-    /// The agent's own updates.
+    /// Updates.
     #[serde(skip_serializing_if = "UpdateSettings::is_empty")]
     pub update: UpdateSettings,
 }
@@ -112,13 +116,19 @@ pub struct LogSettings {
     pub level: Option<String>,
 }
 
-/// The agent's own updates.
+/// Updates of the agent and of its models.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct UpdateSettings {
-    /// Seconds that a new version must be in touch before it counts as healthy, [`HEALTHY_AFTER_S`]. Takes effect at once.
+    /// Seconds that a new version of the agent must be in touch before it counts as healthy, [`HEALTHY_AFTER_S`]. Takes effect at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthy_after_s: Option<u64>,
+    /// Percent of the battery below which no update goes on, [`MIN_BATTERY_PERCENT`]. Takes effect at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_battery_percent: Option<u64>,
+    /// Degrees Celsius above which no update goes on, [`MAX_TEMPERATURE_C`]. Takes effect at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_temperature_c: Option<u64>,
 }
 
 macro_rules! empty {
@@ -155,7 +165,7 @@ pub enum SettingsError {
 }
 
 /// Every setting.
-pub const KNOWN: [&str; 8] = [
+pub const KNOWN: [&str; 10] = [
     "telemetry.interval_s",
     "telemetry.spool_bytes",
     "telemetry.spool_days",
@@ -164,6 +174,8 @@ pub const KNOWN: [&str; 8] = [
     "log.level",
     "update.healthy_after_s",
     "storage.download_bytes_per_s",
+    "update.min_battery_percent",
+    "update.max_temperature_c",
 ];
 
 impl Settings {
@@ -204,6 +216,8 @@ impl Settings {
         ranged(KNOWN[3], self.storage.max_bytes, STORAGE_BYTES)?;
         ranged(KNOWN[7], self.storage.download_bytes_per_s, DOWNLOAD_BYTES_PER_S)?;
         ranged(KNOWN[6], self.update.healthy_after_s, HEALTHY_AFTER_S)?;
+        ranged(KNOWN[8], self.update.min_battery_percent, MIN_BATTERY_PERCENT)?;
+        ranged(KNOWN[9], self.update.max_temperature_c, MAX_TEMPERATURE_C)?;
         match &self.log.level {
             Some(level) if level.is_empty() || level.len() > MAX_LOG_LEVEL_BYTES => {
                 let why = format!("use error, warn, info, debug, trace or a filter of at most {MAX_LOG_LEVEL_BYTES} bytes");
@@ -280,6 +294,8 @@ mod tests {
             (json!({ "telemetry": { "interval_s": 0 } }), "telemetry.interval_s: 0: use 1 to 3600"),
             (json!({ "telemetry": { "interval_s": "x" } }), "telemetry.interval_s: invalid type"),
             (json!({ "update": { "healthy_after_s": 0 } }), "update.healthy_after_s"),
+            (json!({ "update": { "min_battery_percent": 101 } }), "update.min_battery_percent"),
+            (json!({ "update": { "max_temperature_c": 151 } }), "update.max_temperature_c"),
             (json!({ "log": { "level": "" } }), "log.level"),
             (json!({ "storage": 5 }), "invalid type"),
             (json!({ "storage": [5] }), "storage: invalid type"),
@@ -295,7 +311,7 @@ mod tests {
     fn every_known_setting_is_a_field_and_every_field_is_known() {
         let all = json!({
             "telemetry": { "interval_s": 1, "spool_bytes": 1 << 20, "spool_days": 1 }, "storage": { "max_bytes": 1 << 20, "download_bytes_per_s": 1 << 20 },
-            "link": { "constrained": true }, "log": { "level": "info" }, "update": { "healthy_after_s": 1 },
+            "link": { "constrained": true }, "log": { "level": "info" }, "update": { "healthy_after_s": 1, "min_battery_percent": 20, "max_temperature_c": 80 },
         });
         assert_eq!(serde_json::to_value(Settings::strict(&all).unwrap()).unwrap(), all);
         let fields: usize = all.as_object().unwrap().values().map(|section| section.as_object().unwrap().len()).sum();

@@ -77,7 +77,8 @@ fn frames() -> Vec<(&'static str, Body)> {
                 ..Default::default()
             }),
         ),
-        ("intent_ack", Body::IntentAck(frame::IntentAck { epoch: 1, heads: vec![bytes(3)], resync: true })),
+        ("intent_ack", Body::IntentAck(frame::IntentAck { epoch: 1, heads: vec![bytes(3)], resync: true, pending_epoch: 0 })),
+        ("intent_ack_pending", Body::IntentAck(frame::IntentAck { epoch: 9, pending_epoch: 7, ..Default::default() })),
         (
             "site_changes",
             Body::SiteChanges(frame::SiteChanges {

@@ -51,7 +51,7 @@ impl Fleet {
         assert!(rollout["waves"][0]["devices"].as_u64() > Some(0), "{rollout}");
     }
 
-    /// A version of the agent that does `behaviour` (`crash`, `hang`, `deaf`) once it runs.
+    /// A version of the agent that does `behaviour` (`crash`, `hang`, `grow`, `deaf`) once it runs.
     pub fn bad_agent(&self, behaviour: &str, version: &str) -> PathBuf {
         self.marked("aidos-agent-stub", &format!("AIDOS-STUB {behaviour} {version}"))
     }

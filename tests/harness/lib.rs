@@ -3,6 +3,7 @@
 
 mod api;
 mod binaries;
+mod ext4;
 mod figures;
 mod fleet;
 mod intruder;
@@ -16,6 +17,7 @@ mod tmpfs;
 
 pub use api::Api;
 pub use binaries::binary;
+pub use ext4::Ext4;
 pub use figures::Figures;
 pub use fleet::{Agent, Bucket, Fleet, FleetOptions, eventually, free_port};
 pub use intruder::{Intruder, Over, hello, trespass};

@@ -29,6 +29,14 @@ async fn a_bundle_from_a_stick_saves_a_later_deployment_the_download() {
         // It says that nothing runs by that.
         assert!(text.contains("a deployment decides"), "{text}");
     }
+    // The operator's command line at the site does the same.
+    let fresh = fleet.folder().join("nobody");
+    for (dir, code, word) in [(&running.dir, 0, "digits@1"), (&stopped.dir, 0, "digits@1"), (&fresh, 1, "--agent-dir")] {
+        let stick = stick.to_string_lossy();
+        let out = fleet.cli(&["bundle", "import", &stick, "--agent-dir", &dir.to_string_lossy()]);
+        let text = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        assert!(out.status.code() == Some(code) && text.contains(word), "{text}");
+    }
     stopped.start().await;
     assert!(!running.predict("digits", &digit(7)).status.success(), "an import activates nothing");
 

@@ -2,7 +2,7 @@
 //! named to whoever asks, what was there goes on, and afterwards nothing is missing.
 
 use crate::stories::{digit, predicts_seven, sample_model, variant};
-use aidos_tests::{Agent, Api, Fleet, FleetOptions, Postgres, Tmpfs, eventually};
+use aidos_tests::{Agent, Api, Ext4, Fleet, FleetOptions, Postgres, Tmpfs, eventually};
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -64,13 +64,7 @@ async fn a_disk_that_fills_while_a_model_comes_is_named_and_the_old_model_goes_o
     relay.hold_after(3 << 20);
     fleet.push("digits", &variant(fleet.folder(), 3, 8 << 20)).await;
     deploy(&fleet, 3).await;
-    eventually("half of the model is here", async || {
-        let parts = std::fs::read_dir(dir.join("artifacts")).ok()?.filter_map(Result::ok);
-        parts
-            .filter(|e| e.path().extension().is_some_and(|e| e == "part"))
-            .find(|e| e.metadata().is_ok_and(|m| m.len() > 1 << 20))
-    })
-    .await;
+    eventually("half of the model is here", async || part(&dir)).await;
     let filler = disk.fill(0);
     relay.release();
     waits_for_room(&fleet.api, &id, &["free", "space"]).await;
@@ -99,6 +93,89 @@ async fn a_disk_that_fills_while_a_model_comes_is_named_and_the_old_model_goes_o
     assert_eq!(fleet.device("edge-1", "online").await["id"], id.as_str());
     // The agent ends before its disk does.
     drop(agent);
+}
+
+/// The device's disk turns read-only: before anything comes, in the middle of it, and while the new version is watched.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_turns_read_only_at_any_step_is_named_and_what_answers_goes_on() {
+    let fleet = Fleet::with(FleetOptions { api_relay: true, ..FleetOptions::default() }).await;
+    let dir = fleet.folder().join("edge-1");
+    let disk = Ext4::mount(&fleet.folder().join("edge-1.img"), &dir, 192);
+    let (mut agent, id) = device(&fleet, &dir).await;
+    let relay = fleet.api_relay.as_ref().unwrap();
+    for (version, step) in [(2, "before"), (3, "midway"), (4, "watched")] {
+        fleet.push("digits", &variant(fleet.folder(), version, 4 << 20)).await;
+        if step == "before" {
+            disk.fails();
+        }
+        relay.hold_after(if step == "midway" { 1 << 20 } else { 1 << 40 });
+        let soak = if step == "watched" { "5s" } else { "0" };
+        let name = format!("digits@{version}");
+        let made = fleet.cli(&["rollout", "create", &name, "--to", "site=lab", "--soak", soak]);
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        match step {
+            "midway" => {
+                eventually("some of the model is here", async || part(&dir)).await;
+                disk.fails();
+                relay.release();
+            }
+            "watched" => {
+                eventually("the new version answers", async || {
+                    (model(&fleet.api, &id).await["active_version"] == version).then_some(())
+                })
+                .await;
+                disk.fails();
+            }
+            _ => {}
+        }
+        // It lives, answers, and tells what is wrong where there is something that it cannot do.
+        if step != "watched" {
+            eventually("the device says that it cannot write", async || {
+                let shown = fleet.api.get(&format!("devices/{id}")).await;
+                let said = format!("{} {}", shown["link"]["note"], shown["models"]["digits"]["error"]).to_lowercase();
+                (shown["state"] == "online" && said.contains("read-only")).then_some(())
+            })
+            .await;
+            assert_eq!(model(&fleet.api, &id).await["active_version"], version - 1);
+        }
+        predicts_seven(&agent.predict("digits", &digit(7)));
+        // Repaired, as at the next start of the machine, it goes on to the end.
+        agent.process().kill();
+        relay.release();
+        disk.repair();
+        agent.start().await;
+        runs(&fleet.api, &id, version.into()).await;
+        predicts_seven(&agent.predict("digits", &digit(7)));
+    }
+    // The agent ends before its disk does.
+    drop(agent);
+}
+
+/// A file that is on its way to the device, once a MiB of it is there.
+fn part(dir: &Path) -> Option<()> {
+    let parts = std::fs::read_dir(dir.join("artifacts")).ok()?.filter_map(Result::ok);
+    let mut parts = parts.filter(|entry| entry.path().extension().is_some_and(|end| end == "part"));
+    parts.any(|entry| entry.metadata().is_ok_and(|file| file.len() > 1 << 20)).then_some(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_that_is_called_off_ends_within_one_check_in() {
+    let fleet = Fleet::with(FleetOptions { api_relay: true, ..FleetOptions::default() }).await;
+    let dir = fleet.folder().join("edge-1");
+    let (agent, id) = device(&fleet, &dir).await;
+    let relay = fleet.api_relay.as_ref().unwrap();
+    relay.hold_after(2 << 20);
+    fleet.push("digits", &variant(fleet.folder(), 2, 8 << 20)).await;
+    let made = fleet.cli(&["rollout", "create", "digits@2", "--to", "site=lab", "-o", "json"]);
+    let rollout: Value = serde_json::from_slice(&made.stdout).unwrap();
+    eventually("some of it is here", async || part(&dir)).await;
+    // The line still stalls: what ends it comes over the link.
+    let aborted = fleet.cli(&["rollout", "abort", rollout["id"].as_str().unwrap(), "--revert"]);
+    assert!(aborted.status.success(), "{}", String::from_utf8_lossy(&aborted.stderr));
+    let gone = eventually("nothing of it is left", async || part(&dir).is_none().then_some(()));
+    tokio::time::timeout(Duration::from_secs(15), gone).await.expect("a check-in is shorter");
+    runs(&fleet.api, &id, 1).await;
+    predicts_seven(&agent.predict("digits", &digit(7)));
 }
 
 #[allow(clippy::print_stderr)] // a test that cannot run says why

@@ -20,6 +20,7 @@ mod selfupdate;
 mod signed;
 mod sim;
 mod snapshots;
+mod steering;
 mod stories;
 mod tenants;
 mod tls;

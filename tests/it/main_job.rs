@@ -101,16 +101,22 @@ async fn one_command_brings_up_a_fleet_that_answers_and_resumes() {
     assert!(none.status.code() == Some(1) && String::from_utf8_lossy(&none.stderr).contains('9'), "{none:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_port_in_use_is_named_with_the_flag_to_change_it() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let port = taken.local_addr().unwrap().to_string();
-    let output = aidos(
-        folder.path(),
-        &["up", "--listen", &port, "--quic", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--serve", "127.0.0.1:0"],
-    );
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{error}");
-    assert!(error.contains(&port) && error.contains("--listen"), "{error}");
+#[test]
+fn a_port_in_use_is_named_with_the_flag_to_change_it() {
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let flags = ["--listen", "--quic", "--mqtt", "--serve"];
+    for flag in flags {
+        let taken = if flag == "--quic" { udp.local_addr() } else { tcp.local_addr() };
+        let taken = taken.unwrap().to_string();
+        let folder = tempfile::tempdir().unwrap();
+        let mut arguments = vec!["up"];
+        for other in flags {
+            arguments.extend([other, if other == flag { &taken } else { "127.0.0.1:0" }]);
+        }
+        let output = aidos(folder.path(), &arguments);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{flag}: {error}");
+        assert!(error.contains(&taken) && error.contains(flag), "{flag}: {error}");
+    }
 }

@@ -1,8 +1,9 @@
 //! A version goes out in waves to real agents, judged by what they sign; a bad one is stopped in its first wave and goes back.
 
 use crate::stories::{digit, golden, predicts_seven, sample_model, variant};
-use aidos_tests::{Agent, Fleet, eventually};
+use aidos_tests::{Agent, Fleet, Process, eventually};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
@@ -77,6 +78,12 @@ async fn a_good_version_reaches_everyone_wave_by_wave() {
     let (fleet, agents) = lab(4, true).await;
     let planned = aidos(&fleet, &["rollout", "plan", "digits@2", "--to", "site=lab", "--waves", "1,50%,100%", "--soak", "1s"]);
     assert!(planned.status.success() && said(&planned).contains("4 match"), "{}", said(&planned));
+    let flags = ["--waves", "1,50%,100%", "--soak", "5s", "--shadow", "10", "--experiment-for", "2s", "-o", "json"];
+    let planned = aidos(&fleet, &[&["rollout", "plan", "digits@2", "--to", "site=lab"], flags.as_slice()].concat());
+    let planned: Value = serde_json::from_slice(&planned.stdout).unwrap();
+    let size = fleet.api.get("models/digits/versions/2").await["size"].as_u64().unwrap();
+    // Three waves of 5 s and 2 s; none of the four has a byte of it yet.
+    assert_eq!((&planned["bytes_at_most"], &planned["seconds_at_least"]), (&json!(4 * size), &json!(21)), "{planned}");
     let flags = ["--waves", "1,50%,100%", "--soak", "1s", "--gate", "self_test=pass", "--wait", "--timeout", "90s"];
     let out = aidos(&fleet, &[&["rollout", "create", "digits@2", "--to", "site=lab"], flags.as_slice()].concat());
     assert!(out.status.success(), "{}", said(&out));
@@ -87,7 +94,9 @@ async fn a_good_version_reaches_everyone_wave_by_wave() {
     let id = rollouts["items"][0]["id"].as_str().unwrap();
     until(&fleet, id, "devices tell what their lines carried", |rollout| rollout["bytes_fetched"].as_u64() > Some(0)).await;
     let status = said(&aidos(&fleet, &["rollout", "status", id]));
-    assert!(status.contains("wave 3  ██") && status.contains("self_test=pass"), "{status}");
+    for word in ["wave 3  ██", "self_test=pass", " fetched, ", " saved"] {
+        assert!(status.contains(word), "{word}: {status}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,6 +109,10 @@ async fn a_bad_version_is_stopped_by_its_first_device_and_all_answer_with_the_ol
     assert_eq!((&rollout["phase"], &rollout["reverted"]), (&json!("aborted"), &json!(true)), "{rollout}");
     assert_eq!((&rollout["waves"][0]["failed"], &rollout["waves"][1]["waiting"]), (&json!(1), &json!(2)), "{rollout}");
     let id = rollout["id"].as_str().unwrap();
+    let status = said(&aidos(&fleet, &["rollout", "status", id]));
+    for word in ["aborted", "why", "go back to what they had", "BASELINE", "CANDIDATE", "self_test=pass", "wave 1  ✗"] {
+        assert!(status.contains(word), "{word}: {status}");
+    }
     let history = fleet.api.get(&format!("rollouts/{id}/history")).await;
     let last = &history["items"][0];
     assert_eq!((&last["action"], &last["actor"]), (&json!("rollout.abort"), &json!("system")), "{history}");
@@ -132,7 +145,91 @@ async fn people_approve_pause_abort_and_undo() {
     until(&fleet, undo, "the undo is finished", |rollout| rollout["phase"] == "finished").await;
     all_run(&fleet, 1).await;
     let redo = aidos(&fleet, &["rollout", "undo", undo, "-o", "json"]);
-    assert_eq!(serde_json::from_slice::<Value>(&redo.stdout).unwrap()["version"], "2", "{}", said(&redo));
+    let redo: Value = serde_json::from_slice(&redo.stdout).unwrap_or_else(|_| panic!("{}", said(&redo)));
+    assert_eq!(redo["version"], "2", "{redo}");
+    until(&fleet, redo["id"].as_str().unwrap(), "the redo is finished", |rollout| rollout["phase"] == "finished").await;
+    all_run(&fleet, 2).await;
+
+    // Back over two versions at once, and to none that there is not.
+    push(&fleet, 3, true);
+    let third = create(&fleet, "digits@3", &[]);
+    until(&fleet, &third, "it is finished", |rollout| rollout["phase"] == "finished").await;
+    let nowhere = aidos(&fleet, &["rollout", "undo", &third, "--to", "9"]);
+    assert!(nowhere.status.code() == Some(1) && said(&nowhere).contains('9'), "{}", said(&nowhere));
+    assert!(aidos(&fleet, &["rollout", "undo", &third, "--to", "1"]).status.success());
+    all_run(&fleet, 1).await;
+
+    // What was done, by whom and why.
+    let history = said(&aidos(&fleet, &["rollout", "history", &id]));
+    for word in ["rollout.create", "rollout.promote", "looks fine", "rollout.undo", "too slow", "key:"] {
+        assert!(history.contains(word), "{word}: {history}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_rollout_tells_nobody_else_and_an_aborted_one_goes_back_or_stays() {
+    let (fleet, _agents) = lab(2, true).await;
+    let id = create(&fleet, "digits@2", &["--waves", "1,100%", "--soak", "2s"]);
+    let shown = Process::start("watch", fleet.command(&["rollout", "status", &id, "--watch"]), fleet.folder());
+    until(&fleet, &id, "the first device runs it", |rollout| rollout["stage"] == "soak").await;
+    assert!(aidos(&fleet, &["rollout", "pause", &id, "--reason", "a call from the shop"]).status.success());
+    eventually("who watches sees the pause", async || {
+        let log = shown.log();
+        (log.contains("paused") && log.contains("a call from the shop")).then_some(())
+    })
+    .await;
+    // Nothing is there to wait for: that nothing happens shows only in time, twice the soak.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let paused = fleet.api.get(&format!("rollouts/{id}")).await;
+    assert_eq!((&paused["phase"], &paused["waves"][1]["waiting"]), (&json!("paused"), &json!(1)), "{paused}");
+    let mut running = versions(&fleet).await;
+    running.sort_unstable();
+    assert_eq!(running, [1, 2]);
+    assert!(aidos(&fleet, &["rollout", "resume", &id]).status.success());
+    until(&fleet, &id, "it is finished", |rollout| rollout["phase"] == "finished").await;
+    all_run(&fleet, 2).await;
+    eventually("who watches sees the end", async || shown.log().contains("finished").then_some(())).await;
+
+    // The same again is the same, and nobody is told anything.
+    assert_eq!(create(&fleet, "digits@2", &["--waves", "1,100%", "--soak", "2s"]), id);
+
+    for (version, flag) in [(3, "--keep"), (4, "--revert")] {
+        push(&fleet, version, true);
+        let id = create(&fleet, &format!("digits@{version}"), &["--waves", "1,100%", "--approve"]);
+        until(&fleet, &id, "the second wave waits", |rollout| rollout["phase"] == "paused").await;
+        let aborted = aidos(&fleet, &["rollout", "abort", &id, flag, "--reason", "not this one"]);
+        assert!(aborted.status.success(), "{}", said(&aborted));
+        // The one that has it keeps it, or goes back to what holds.
+        eventually("each stands where it should", async || {
+            let has = versions(&fleet).await.iter().filter(|is| **is == u64::from(version)).count();
+            (has == usize::from(flag == "--keep")).then_some(())
+        })
+        .await;
+        let status = said(&aidos(&fleet, &["rollout", "status", &id]));
+        assert!(status.contains("aborted") && status.contains("why") && status.contains("not this one"), "{status}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_split_gives_each_key_one_version_before_everyone_has_the_new_one() {
+    let (fleet, agents) = lab(1, true).await;
+    let id = create(&fleet, "digits@2", &["--split", "50:user", "--experiment-for", "8s"]);
+    until(&fleet, &id, "it is in its experiment", |rollout| rollout["waves"][0]["trying"] == 1).await;
+    let mut versions = BTreeSet::new();
+    for user in 0..20 {
+        let mut answers = BTreeSet::new();
+        for _ in 0..3 {
+            let inputs = [json!({ "name": "image", "shape": [1, 1, 28, 28], "datatype": "FP32", "data": vec![0.5; 28 * 28] })];
+            let request = json!({ "parameters": { "user": format!("u-{user}") }, "inputs": inputs });
+            let asked = reqwest::Client::new().post(format!("{}/v2/models/digits/infer", agents[0].url)).json(&request);
+            let answer: Value = asked.send().await.unwrap().json().await.unwrap();
+            answers.insert(answer["model_version"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned());
+        }
+        assert_eq!(answers.len(), 1, "user {user} meets one version");
+        versions.extend(answers);
+    }
+    assert_eq!(versions.len(), 2, "both answer");
+    until(&fleet, &id, "it is finished", |rollout| rollout["phase"] == "finished").await;
     all_run(&fleet, 2).await;
 }
 
@@ -262,7 +359,7 @@ async fn what_cannot_be_followed_says_where_and_why() {
         let out = aidos(&fleet, &[&["rollout", "create", "digits@1", "--to", "site=lab"], flags.as_slice()].concat());
         assert!(!out.status.success() && said(&out).contains(says), "{flags:?}: {}", said(&out));
     }
-    // Two at once on the same devices.
+    // One to nobody goes on.
     create(&fleet, "digits@1", &["--waves", "1,100%", "--approve", "--deadline", "1h"]);
     tokio::time::timeout(
         Duration::from_secs(30),

@@ -1,6 +1,7 @@
 //! The agent replaces itself, and comes back when the new version is bad.
 
 use crate::deltas::written;
+use crate::stories::noise;
 use aidos_tests::{Fleet, eventually};
 use std::time::Duration;
 
@@ -51,6 +52,7 @@ async fn a_version_that_crashes_hangs_or_is_never_in_touch_gives_way_to_the_one_
     let bad = [
         ("crash", "9.0.1", "2 starts, the last one: it ended by itself (exit status 101)"),
         ("hang", "9.0.2", "2 starts, the last one: it hung: no heartbeat for 12 s"),
+        ("grow", "9.0.4", "2 starts, the last one: its memory grew to"),
         ("deaf", "9.0.3", "it was not healthy within 20 s"),
     ];
     for (behaviour, version, why) in bad {
@@ -66,6 +68,26 @@ async fn a_version_that_crashes_hangs_or_is_never_in_touch_gives_way_to_the_one_
     assert_eq!(starts(&device.launcher.log()), 1);
     fleet.deploy_release("9.0.3");
     eventually("the version is tried again", async || (starts(&device.launcher.log()) == 2).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_loses_its_control_plane_before_it_has_proved_itself_gives_way() {
+    let mut fleet = Fleet::start().await;
+    let mut device = fleet.launched("edge", &["--silence", "30", "--deadline", "15"]).await;
+    fleet.push_release(&fleet.other_agent("proves itself late"), "0.1.0+late", &[]);
+    // It has to be in touch for longer than the control plane lives.
+    let settings = fleet.folder().join("agents.toml");
+    std::fs::write(&settings, "[update]\nhealthy_after_s = 12\n").unwrap();
+    assert!(fleet.cli(&["config", "push", settings.to_str().unwrap(), "--to", "all"]).status.success());
+    device.reports(&fleet, "agent/config", "the settings hold", |status| status["version"] == 1).await;
+    fleet.deploy_release("0.1.0+late");
+    device.release(&fleet, "0.1.0+late", "trial").await;
+    fleet.control_plane().kill();
+    eventually("it is given up", async || device.launcher.log().contains("was not healthy within 15 s").then_some(())).await;
+    fleet.start_control_plane().await;
+    let status = device.release(&fleet, "0.1.0+late", "rolled_back").await;
+    assert_eq!(status["active"], "0.1.0", "{status}");
+    fleet.device("edge", "online").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,6 +112,14 @@ async fn settings_reach_a_running_agent_and_are_taken_back() {
     let shown = fleet.cli(&["config", "show", &device.id, "-o", "json"]);
     let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
     assert_eq!(shown["desired"]["settings"]["telemetry"]["interval_s"], 2, "{shown}");
+
+    // The bound on its line holds for a running agent: half a MiB that does not shrink, at 128 KiB a second, takes seconds.
+    assert!(push("[storage]\ndownload_bytes_per_s = 131072\n").status.success());
+    device.reports(&fleet, "agent/config", "the bound holds", applied(3)).await;
+    fleet.push("digits", &noise(fleet.folder(), 512 << 10)).await;
+    let begun = std::time::Instant::now();
+    fleet.deploy("digits@1", "all").await;
+    assert!(begun.elapsed() > std::time::Duration::from_secs(2), "{:?}", begun.elapsed());
 
     // An agent whose launcher was killed ends in order: the next launcher's agent would find it in its place.
     device.launcher.kill();

@@ -259,17 +259,73 @@ async fn a_clock_at_2038_neither_blocks_a_stick_that_is_valid_nor_lets_one_in_th
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_at_1970_neither_blocks_a_signed_version_nor_lets_an_unsigned_one_in() {
+async fn a_clock_at_1970_or_2038_neither_blocks_a_signed_version_nor_lets_an_unsigned_one_in() {
     let fleet = Fleet::start().await;
     fleet.push("digits", &sample_model()).await;
     let repository = Repository::init(&fleet).await;
+    let mut agents = Vec::new();
+    for (year, at, seconds) in [("y1970", "1970-01-02", 0..1_000_000_000), ("y2038", "2038-01-20", 2_147_000_000..2_148_000_000)]
+    {
+        let token = fleet.token(&json!({})).await;
+        let mut agent = fleet.joined(year, &token, &fleet.folder().join(year));
+        agent.environment = wall_clock(at).map(|(name, value)| (name.to_owned(), value)).to_vec();
+        agent.start().await;
+        agents.push((year, agent, seconds));
+    }
+    ask_for(&fleet, "digits@1", "all");
+    for (year, _, seconds) in &agents {
+        let status = stands(&fleet, year, 1, "waiting").await;
+        assert!(seconds.contains(&(status["since_us"].as_i64().unwrap() / 1_000_000)), "the clock was set: {status}");
+    }
+    repository.aidos(&["sign", "digits@1"]);
+    for (year, agent, _) in &agents {
+        ready(&fleet, agent, year, 1).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_jumps_while_a_version_is_watched_changes_nothing() {
+    let fleet = Fleet::start().await;
+    fleet.push("digits", &sample_model()).await;
     let token = fleet.token(&json!({})).await;
     let mut agent = fleet.joined("edge", &token, &fleet.folder().join("edge"));
+    let clock = fleet.folder().join("clock");
+    let jump = |by: &str| std::fs::write(&clock, by).unwrap();
+    jump("+0");
     agent.environment = wall_clock("1970-01-02").map(|(name, value)| (name.to_owned(), value)).to_vec();
+    agent.environment.retain(|(name, _)| name != "FAKETIME");
+    agent.environment.push(("FAKETIME_TIMESTAMP_FILE".into(), clock.to_string_lossy().into_owned()));
+    agent.environment.push(("FAKETIME_NO_CACHE".into(), "1".into()));
     agent.start().await;
-    ask_for(&fleet, "digits@1", "all");
-    let status = stands(&fleet, "edge", 1, "waiting").await;
-    assert!(status["since_us"].as_i64().unwrap() < 1_000_000_000_000_000, "the clock was set: {status}");
-    repository.aidos(&["sign", "digits@1"]);
-    ready(&fleet, &agent, "edge", 1).await;
+    fleet.deploy("digits@1", "all").await;
+    let (past, ahead) = (0..100_000_000, 2_100_000_000..i64::MAX);
+    for (version, jumps, ends) in [(2, ["+4200d", "-20000d"], past), (3, ["-20000d", "+4200d"], ahead)] {
+        push(&fleet, version).await;
+        let name = format!("digits@{version}");
+        let made = fleet.cli(&["rollout", "create", &name, "--to", "all", "--soak", "4s", "-o", "json"]);
+        assert!(made.status.success(), "{}", text(&made));
+        let id = serde_json::from_slice::<Value>(&made.stdout).unwrap()["id"].as_str().unwrap().to_owned();
+        let is = |phase: &'static str, running: u64| {
+            let (fleet, id) = (&fleet, &id);
+            eventually("the rollout goes on", async move || {
+                let rollout = fleet.api.get(&format!("rollouts/{id}")).await;
+                (rollout["phase"] == phase && rollout["waves"][0]["running"] == running).then_some(())
+            })
+        };
+        is("running", 1).await;
+        for by in jumps {
+            jump(by);
+            // Long enough to be looked at in each of its steps.
+            tokio::time::sleep(Duration::from_millis(1_500)).await;
+        }
+        is("finished", 0).await;
+        ready(&fleet, &agent, "edge", version.into()).await;
+        let since = stands(&fleet, "edge", version.into(), "ready").await["since_us"].as_i64().unwrap() / 1_000_000;
+        assert!(ends.contains(&since), "the clock jumped: {since}");
+    }
+    // Nor does a start with a wrong clock.
+    agent.process().terminate(Duration::from_secs(20));
+    agent.start().await;
+    fleet.device("edge", "online").await;
+    ready(&fleet, &agent, "edge", 3).await;
 }

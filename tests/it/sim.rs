@@ -1,11 +1,11 @@
 //! Simulated fleets: a release goes through hundreds of devices with the agent's own link and machine, and a bad one stays out.
 
-use crate::stories::sample_model;
+use crate::stories::{sample_model, variant};
 use aidos_protocol::twin::ModelState;
 use aidos_sim::{Mix, Pace, Quality, Releases, Swarm, SwarmOptions, VirtualFleet};
 use aidos_tests::{Fleet, eventually};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -82,6 +82,86 @@ async fn a_version_that_is_bad_everywhere_answers_nowhere_and_is_said_to_have_fa
         assert!(!swarm.counts().answered.contains_key(&2), "{quality:?}");
         swarm.stop().await;
     }
+}
+
+/// Rollouts that go on at a time, each to a rack of its own.
+const RACKS: usize = 10;
+/// Seeded bad versions.
+const BAD: u64 = 200;
+
+#[allow(clippy::print_stdout)] // the figure that this test is about
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_bad_versions_each_reach_one_device_and_stop_by_themselves() {
+    let devices = 200;
+    let releases = (0..BAD).fold(Releases::default(), |all, seed| all.with(3 + seed, Quality::bad(seed)));
+    let (fleet, swarm) = swarm(devices, Mix::default(), releases.clone()).await;
+    let plan = json!({
+        "waves": "1%,10%,100%", "soak_s": 2, "auto_revert": true, "gates": ["error_rate<5%", "p95<1.5x"], "min_requests": 20,
+    });
+    for round in 0..BAD / RACKS as u64 {
+        let versions: Vec<u64> = (0..RACKS as u64).map(|rack| 3 + round * RACKS as u64 + rack).collect();
+        let mut rollouts = Vec::new();
+        for (rack, version) in versions.iter().enumerate() {
+            fleet.push("digits", &variant(fleet.folder(), *version as u32, 0)).await;
+            let (subject, selector) = (format!("digits@{version}"), format!("rack=r{rack}"));
+            let made = fleet.api.post("rollouts", &json!({ "subject": subject, "selector": selector, "plan": plan })).await;
+            rollouts.push(made["id"].as_str().unwrap().to_owned());
+        }
+        for (id, version) in rollouts.iter().zip(&versions) {
+            let quality = releases.quality(*version);
+            let over = eventually(&format!("version {version}, {quality:?}, is stopped"), async || {
+                Some(fleet.api.get(&format!("rollouts/{id}")).await).filter(|rollout| rollout["phase"] != "running")
+            })
+            .await;
+            assert_eq!((&over["phase"], &over["reverted"]), (&json!("aborted"), &json!(true)), "{quality:?}: {over}");
+        }
+        eventually("all answer with the old version", async || {
+            (swarm.counts().answers == BTreeMap::from([(1, devices)])).then_some(())
+        })
+        .await;
+    }
+    let counts = swarm.counts();
+    for seed in 0..BAD {
+        let asked = counts.asked.get(&(3 + seed)).copied().unwrap_or(0);
+        assert_eq!(asked, 1, "seed {seed}, {:?}: {asked} devices of a rack were asked for it", releases.quality(3 + seed));
+    }
+    println!("{BAD} bad versions were stopped by themselves, with one device each exposed, of {} in {RACKS} racks", devices);
+    swarm.stop().await;
+}
+
+/// Rolls the second version out to the lab, and gives what has become of it once it is over.
+async fn rolled_out(fleet: &Fleet, plan: &Value) -> Value {
+    let made = fleet.api.post("rollouts", &json!({ "subject": "digits@2", "selector": "site=lab", "plan": plan })).await;
+    let path = format!("rollouts/{}", made["id"].as_str().unwrap());
+    let over = async || Some(fleet.api.get(&path).await).filter(|rollout| rollout["phase"] != "running");
+    eventually("the rollout is over", over).await
+}
+
+fn of_all_waves(rollout: &Value, what: &str) -> u64 {
+    rollout["waves"].as_array().unwrap().iter().map(|wave| wave[what].as_u64().unwrap()).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn devices_that_say_ready_without_running_it_carry_no_rollout() {
+    let (fleet, swarm) = swarm(20, Mix { lying: 1.0, ..Mix::default() }, Releases::default()).await;
+    let lies: BTreeSet<String> = swarm.scripts().iter().map(|script| format!("{:?}", script.temper)).collect();
+    assert_eq!(lies.len(), 3, "no report, a forged one, one of another file: {lies:?}");
+    let over = rolled_out(&fleet, &json!({ "waves": "50%,100%", "deadline_s": 3 })).await;
+    assert!(over["phase"] != "finished" && of_all_waves(&over, "succeeded") == 0, "{over}");
+    swarm.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn among_liars_and_crashes_those_count_that_run_the_version() {
+    let (fleet, swarm) = swarm(40, Mix { lying: 0.1, crashing: 0.1, ..Mix::default() }, Releases::default()).await;
+    let of = |kind: &str| swarm.scripts().iter().filter(|script| format!("{:?}", script.temper).starts_with(kind)).count() as u64;
+    let (lying, crashing, steady) = (of("Lying"), of("Crashing"), of("Steady"));
+    assert!(lying > 0 && crashing > 0 && lying + crashing + steady == 40, "{lying} {crashing} {steady}");
+    let over = rolled_out(&fleet, &json!({ "waves": "100%", "deadline_s": 5, "max_failed": "50%" })).await;
+    assert_eq!((&over["phase"], of_all_waves(&over, "succeeded")), (&json!("finished"), steady), "{over}");
+    assert_eq!(of_all_waves(&over, "failed") + of_all_waves(&over, "silent"), lying + crashing, "{over}");
+    assert_eq!(swarm.counts().answers[&2] as u64, steady);
+    swarm.stop().await;
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What several stories need: the sample model and its pictures.
 
+use aidos_protocol::artifact::Digest;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
@@ -18,8 +19,23 @@ pub(crate) fn sample_model() -> PathBuf {
 /// The sample model with other bytes: it says `number` and has `padding` bytes of nothing in its documentation, which ONNX's field 6
 /// is. It answers as the sample does.
 pub(crate) fn variant(folder: &Path, number: u32, padding: usize) -> PathBuf {
-    let mut documentation = number.to_string().into_bytes();
-    documentation.resize(documentation.len() + padding, b' ');
+    documented(folder, number, format!("{number}{}", " ".repeat(padding)))
+}
+
+/// [`variant`] whose padding does not shrink much: hexadecimal digits of a digest after the other.
+pub(crate) fn noise(folder: &Path, padding: usize) -> PathBuf {
+    let mut documentation = String::new();
+    for round in 0u64.. {
+        if documentation.len() >= padding {
+            break;
+        }
+        documentation.push_str(&Digest::of(&round.to_le_bytes()).to_string());
+    }
+    documented(folder, 1, documentation)
+}
+
+fn documented(folder: &Path, number: u32, documentation: String) -> PathBuf {
+    let mut documentation = documentation.into_bytes();
     let mut bytes = std::fs::read(sample_model()).unwrap();
     bytes.push(6 << 3 | 2);
     let mut length = documentation.len();

@@ -223,6 +223,22 @@ async fn the_wall_clock_decides_nothing_for_a_device() {
         let trusted = client(&["--trusted-time", "refresh"]);
         assert!(trusted.status.success(), "{wall}: {}", text(&trusted));
     }
+    // The plain form of the public conformance suite, by the machine's own clock: 0 for what is signed, 1 for what is not.
+    let plain = |arguments: &[&str]| {
+        let mut client = Command::new(binary("aidos-tuf-client"));
+        client.arg("--metadata-dir").arg(fleet.folder().join("plain")).args(arguments).output().unwrap()
+    };
+    let (metadata, targets) = (repository.url("metadata_url"), repository.url("targets_url"));
+    let into = fleet.folder().join("plain-targets");
+    let download = |name: &str| {
+        let to = ["--target-base-url", targets, "--target-dir", into.to_str().unwrap(), "download"];
+        plain(&[&["--metadata-url", metadata, "--target-name", name], to.as_slice()].concat())
+    };
+    assert!(plain(&["init", repository.root.to_str().unwrap()]).status.success());
+    assert!(plain(&["--metadata-url", metadata, "refresh"]).status.success());
+    let taken = download(TARGET);
+    assert!(taken.status.success(), "{}", text(&taken));
+    assert_eq!(download("models/digits/9/model.onnx").status.code(), Some(1));
     // The same files by the wall clock of 2038 have expired: the clock was really set.
     let by_wall = Command::new("faketime")
         .arg("2038-01-20 00:00:00")

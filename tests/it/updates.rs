@@ -244,6 +244,22 @@ async fn a_split_by_key_gives_each_key_the_same_version_always() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_split_by_chance_lets_both_versions_answer() {
+    let (fleet, agent, id) = device("").await;
+    fleet.push("made", &made(fleet.folder(), 2, Does::Answers)).await;
+    want(&fleet, 2, &json!({ "update": { "experiment": { "kind": "split", "percent": 50 } } })).await;
+    says(&fleet, &id, 2, "trial").await;
+    let mut beside = 0;
+    for _ in 0..100 {
+        let (version, y) = ask(&agent, 1.0, json!({})).await.unwrap();
+        assert_eq!(y, 1.0 + version as f64);
+        beside += u64::from(version == 2);
+    }
+    // Ten standard deviations of a fair coin.
+    assert!((1..=99).contains(&beside), "{beside} of 100");
+}
+
 /// A counter of an agent's own metrics.
 async fn counter(agent: &Agent, name: &str) -> f64 {
     let text = reqwest::get(format!("{}/metrics", agent.url)).await.unwrap().text().await.unwrap();

@@ -1,6 +1,6 @@
-//! What a bad version of the agent does, for tests: it says its version and then crashes, hangs, or lives without ever being in
-//! touch. Which of these, and which version, stands in the last line of its own file, so one build makes any of them:
-//! `AIDOS-STUB <crash|hang|deaf> <version>`.
+//! What a bad version of the agent does, for tests: it says its version and then crashes, hangs, grows, or lives without ever
+//! being in touch. Which of these, and which version, stands in the last line of its own file, so one build makes any of them:
+//! `AIDOS-STUB <crash|hang|grow|deaf> <version>`.
 
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::net::UnixDatagram;
@@ -21,11 +21,15 @@ fn main() -> ExitCode {
     }
     let parent = parent_id();
     match behaviour {
-        "hang" | "deaf" => {
-            // Never longer than its launcher.
+        "hang" | "deaf" | "grow" => {
+            let mut taken = Vec::new();
+            // Never longer than its launcher, and never more than half a GiB.
             while parent_id() == parent {
-                if behaviour == "deaf" {
+                if behaviour != "hang" {
                     say_alive();
+                }
+                if behaviour == "grow" && taken.len() < 32 {
+                    taken.push(vec![1u8; 16 << 20]);
                 }
                 std::thread::sleep(Duration::from_millis(200));
             }

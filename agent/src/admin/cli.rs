@@ -1,11 +1,10 @@
 //! The command line of `aidos-agent`.
 
-use super::client::{AdminError, LONG_PATIENCE, call, call_within};
+use super::client::{AdminError, ImportError, call, import_bundle};
 use super::doctor::Level;
 use super::print::{self, Output};
 use super::wire::{Findings, IntentAnswer, LogsView, ModelsView, Request, StatusView};
 use super::{Health, findings};
-use crate::bundle::Imported;
 use crate::config::{Config, ConfigError};
 use crate::identity::{self, Identity, JoinOptions};
 use crate::{assembly, clock, observe, state};
@@ -158,12 +157,9 @@ pub enum CommandError {
     /// Running.
     #[error(transparent)]
     Run(#[from] assembly::StartError),
-    /// Importing a bundle without a running agent.
+    /// Importing a bundle.
     #[error(transparent)]
-    Import(#[from] assembly::ImportError),
-    /// A file that was named.
-    #[error("{0}: {1}")]
-    File(PathBuf, std::io::Error),
+    Import(#[from] ImportError),
     /// The terminal or pipe.
     #[error("cannot write the answer: {0}")]
     Output(#[from] std::io::Error),
@@ -252,14 +248,7 @@ impl Cli {
                 print::logs(output, &call::<LogsView>(&dir, &Request::Logs { lines, level }).await?)?
             }
             Command::Bundle(Bundle::Import { file }) => {
-                // The agent has another working directory.
-                let file = file.canonicalize().map_err(|error| CommandError::File(file, error))?;
-                let request = Request::ImportBundle { file: file.clone() };
-                let imported = match call_within::<Imported>(LONG_PATIENCE, &dir, &request).await {
-                    Err(AdminError::NotRunning(_)) => assembly::import_bundle(&config, &file).await?,
-                    answered => answered?,
-                };
-                print::imported(output, &imported)?;
+                print::imported(output, &import_bundle(&config, &file).await?)?;
             }
             Command::Doctor => {
                 let found = match call::<Findings>(&dir, &Request::Doctor).await {

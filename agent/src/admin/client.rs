@@ -2,6 +2,9 @@
 
 use super::server::SOCKET;
 use super::wire::{Answer, Request};
+use crate::assembly;
+use crate::bundle::Imported;
+use crate::config::Config;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,7 +17,7 @@ const MAX_ANSWER: u64 = 4 << 20;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The same for what reads gigabytes from a stick.
-pub(super) const LONG_PATIENCE: Duration = Duration::from_secs(3_600);
+const LONG_PATIENCE: Duration = Duration::from_secs(3_600);
 
 /// Why the running agent gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -38,8 +41,33 @@ pub async fn call<T: DeserializeOwned>(dir: &Path, request: &Request) -> Result<
     call_within(PATIENCE, dir, request).await
 }
 
+/// Brings a bundle into the store of the agent of `config`: through the agent where it runs, beside it where it does not.
+pub async fn import_bundle(config: &Config, file: &Path) -> Result<Imported, ImportError> {
+    // The agent has another working directory.
+    let file = file.canonicalize().map_err(|error| ImportError::File(file.to_owned(), error))?;
+    let request = Request::ImportBundle { file: file.clone() };
+    match call_within(LONG_PATIENCE, &config.data_dir, &request).await {
+        Err(AdminError::NotRunning(_)) => Ok(assembly::import_bundle(config, &file).await?),
+        answered => Ok(answered?),
+    }
+}
+
+/// Why a bundle was not taken in.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// There is no such file, or it may not be read.
+    #[error("{0}: {1}")]
+    File(PathBuf, #[source] std::io::Error),
+    /// The agent runs and refuses, or cannot be asked.
+    #[error(transparent)]
+    Agent(#[from] AdminError),
+    /// Without the agent it does not work either.
+    #[error(transparent)]
+    Alone(#[from] assembly::ImportError),
+}
+
 /// [`call`] that waits for as long as it is told.
-pub(super) async fn call_within<T: DeserializeOwned>(patience: Duration, dir: &Path, request: &Request) -> Result<T, AdminError> {
+async fn call_within<T: DeserializeOwned>(patience: Duration, dir: &Path, request: &Request) -> Result<T, AdminError> {
     let path = dir.join(SOCKET);
     let stream = UnixStream::connect(&path).await.map_err(|error| match error.kind() {
         std::io::ErrorKind::PermissionDenied => AdminError::NotYours(path),

@@ -13,7 +13,7 @@ mod user;
 mod wire;
 
 pub use cli::Cli;
-pub use client::{AdminError, call};
+pub use client::{AdminError, ImportError, call, import_bundle};
 pub use doctor::{Finding, Health, findings};
 pub use server::{Agent, SOCKET, listen, serve};
 pub use wire::{Answer, LinkView, Request, StatusView};

@@ -12,6 +12,7 @@ use crate::selfupdate;
 use crate::settings::{self, Held};
 use crate::state::{Ledger, LedgerError};
 use crate::twin::{Replica, Voucher};
+use crate::update::HouseRules;
 use aidos_protocol::Subject;
 use aidos_protocol::settings::SettingsDocument;
 use aidos_protocol::twin::{AGENT_CONFIG, AGENT_RELEASE, Health, IntentView, SettingsState, SettingsStatus, path};
@@ -114,7 +115,7 @@ pub(super) fn follow_intent(
     mut layers: Layers,
     logging: &Logging,
     statuses: Statuses,
-    bandwidth: Arc<Throttle>,
+    (bandwidth, rules): (Arc<Throttle>, watch::Sender<HouseRules>),
     stop: CancellationToken,
 ) -> Followed {
     let mut views = intent.view();
@@ -148,6 +149,7 @@ pub(super) fn follow_intent(
             let after = config.update.healthy_after_s;
             healthy.send_if_modified(|healthy| std::mem::replace(healthy, after) != after);
             bandwidth.limit(config.storage.download_bytes_per_s);
+            rules.send_replace(config.update.house_rules());
             let level = view.config.get("log.level").and_then(|value| value.as_str()).unwrap_or(&config.log.level).to_owned();
             if level != present_level {
                 match set_level(&level) {

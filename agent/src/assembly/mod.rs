@@ -25,7 +25,7 @@ use crate::commands::Commands;
 use crate::config::Config;
 use crate::identity::{Identity, IdentityError};
 use crate::infer::{self, Models};
-use crate::link::{self, LinkHandle, Ports, Transport};
+use crate::link::{self, Ports, Transport};
 use crate::models::{Reconciler, Setup};
 use crate::neighbours::{Neighbours, Revoked};
 use crate::observe::{self, Gpus, Logging, telemetry};
@@ -34,8 +34,7 @@ use crate::serve::{self, ServeContext};
 use crate::state::{ChunkError, Chunks, Inbox, Ledger, LedgerError, Pins, Spool};
 use crate::trust::Guard;
 use crate::twin::{Replica, Signer, StatusMap, Voucher};
-use crate::update::{Here, Journal, Surroundings as _};
-use aidos_protocol::time::Micros;
+use crate::update::{Here, Journal, Surroundings};
 use aidos_protocol::twin::path;
 use aidos_protocol::{DeviceId, Subject};
 use components::{Components, Tell};
@@ -48,6 +47,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -171,6 +171,8 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
         }
         None => Neighbours::off(),
     };
+    let (rules, house) = watch::channel(config.update.house_rules());
+    let here: Arc<dyn Surroundings> = Arc::new(Here { clock: links.plane_clock(), rules: house });
     let reconciler = Reconciler::new(
         Arc::new(models.clone()),
         Arc::new(links.clone()),
@@ -182,6 +184,7 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
             voucher: Some(voucher.clone()),
             neighbours: neighbours.clone(),
             guard: Arc::new(guard.clone()),
+            surroundings: here.clone(),
             ..Setup::default()
         },
     );
@@ -218,7 +221,7 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
     statuses.set(path::AGENT_VERSION, &env!("CARGO_PKG_VERSION"));
     drop(gpus);
     let constrained = config.link.constrained;
-    let wanted = follow_intent(&intent, layers, &logging, statuses.clone(), links.limit(), intake.clone());
+    let wanted = follow_intent(&intent, layers, &logging, statuses.clone(), (links.limit(), rules), intake.clone());
     let (desired, interval) = (wanted.models.clone(), wanted.interval.clone());
 
     let telemetry = {
@@ -275,10 +278,9 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
                 launcher: Launcher::of_environment(),
                 guard: Arc::new(guard.clone()),
                 supply: supply.clone(),
-                online: Arc::new(move || online.handle().state().borrow().transport.is_some()),
+                online: Arc::new(move || online.handle().state().borrow().synced),
                 healthy_after_s: wanted.healthy_after_s.clone(),
-                minute: Arc::new(|| Some(Here.now().minute_of_week)),
-                now: links.plane_clock(),
+                surroundings: Arc::clone(&here),
                 witness: witness.clone(),
                 report: Arc::new(move |status| told.set(path::AGENT_RELEASE, status)),
                 switch: Arc::clone(&switch),
@@ -435,10 +437,4 @@ fn signer(identity: &Identity) -> Signer {
 
 fn voucher(identity: &Identity, boot_id: u64) -> Voucher {
     Voucher { tenant: identity.tenant_id(), device: identity.device_id(), boot_id, sign: signer(identity) }
-}
-
-/// The control plane's time, as far as it is known: this clock, corrected by what the last session told.
-fn plane_now(handle: &LinkHandle) -> Micros {
-    let offset = handle.state().borrow().clock_offset_us.unwrap_or(0);
-    Micros(clock::now().0.saturating_add(offset))
 }

@@ -1,6 +1,5 @@
 //! Small adapters between components that do not know each other.
 
-use super::plane_now;
 use crate::bandwidth::Throttle;
 use crate::identity::{Identity, Refused};
 use crate::link::{self, Held, LinkControl, LinkError, LinkHandle};
@@ -56,8 +55,8 @@ impl Links {
     }
 
     pub(super) fn plane_clock(&self) -> Arc<dyn Fn() -> Micros + Send + Sync> {
-        let links = self.clone();
-        Arc::new(move || plane_now(&links.handle()))
+        let identity = self.identity.clone();
+        Arc::new(move || identity.now())
     }
 }
 

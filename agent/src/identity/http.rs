@@ -1,7 +1,7 @@
 //! HTTP clients of the agent, answers with a bound on their length, and the problem documents that refusals carry.
 
+use super::time::Time;
 use super::{IdentityError, tls};
-use aidos_protocol::time::Micros;
 use reqwest::{Client, ClientBuilder, Response, Url};
 use rustls_pki_types::CertificateDer;
 use serde::Deserialize;
@@ -30,8 +30,8 @@ fn client(tls: rustls::ClientConfig, url: &str) -> Result<Client, IdentityError>
 }
 
 /// Trusts `ca`, and the system's roots where `ca` is not the issuer.
-pub(super) fn api_client(ca: &CertificateDer<'static>, floor: Micros, url: &str) -> Result<Client, IdentityError> {
-    client(tls::api_client(ca, floor)?, url)
+pub(super) fn api_client(ca: &CertificateDer<'static>, time: Time, url: &str) -> Result<Client, IdentityError> {
+    client(tls::api_client(ca, time)?, url)
 }
 
 /// For the one request that is made before there is anything to trust.

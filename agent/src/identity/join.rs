@@ -5,6 +5,7 @@
 //! Killed anywhere before the rename, the device has not joined, and the next attempt goes on with the key that is there. The
 //! use of the token that such an attempt spent stays spent.
 
+use super::time::Time;
 use super::{DeviceKey, Identity, JoinError, Record, Update as _, certificate, files, http, trust};
 use crate::identity::certificate::Leaf;
 use aidos_protocol::enrol::{EndpointsView, EnrolRequest, EnrolResponse, JoinToken};
@@ -155,7 +156,7 @@ async fn enrol(
     options: &JoinOptions,
 ) -> Result<EnrolResponse, JoinError> {
     // The CA's beginning is signed time as well: a device without a clock can check the server with it.
-    let client: Client = http::api_client(ca, certificate::not_before(ca).unwrap_or(Micros(0)), url.as_str())?;
+    let client: Client = http::api_client(ca, Time::new(certificate::not_before(ca).unwrap_or(Micros(0))), url.as_str())?;
     let at = url.join("api/v1/enrol").map_err(|e| unreachable(url, e.to_string()))?;
     let request = EnrolRequest {
         token: options.token.trim().to_owned(),

@@ -30,7 +30,7 @@ impl Identity {
     /// TLS with other devices of this tenant, as this certificate stands now; ask again when [`Identity::generation`] changes.
     pub fn member_tls(&self, refused: Refused, alpn: &[u8]) -> Result<MemberTls, IdentityError> {
         let current = self.current();
-        let time = Arc::new(tls::SignedTime::new(current.leaf.not_before));
+        let time = Arc::new(self.0.time.clone());
         let roots = Arc::new(tls::roots(&current.ca)?);
         let inner = WebPkiClientVerifier::builder_with_provider(roots, tls::provider()).build();
         let inner = inner.map_err(|error| IdentityError::Crypto(error.to_string()))?;
@@ -84,7 +84,7 @@ impl Members {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        let verified = self.inner.verify_client_cert(end_entity, intermediates, now)?;
+        let verified = self.inner.verify_client_cert(end_entity, intermediates, tls::at(end_entity, now))?;
         match certificate::spiffe(end_entity) {
             Ok((tenant, device)) if tenant == self.tenant && !(self.refused.0)(device) => Ok(verified),
             Ok((tenant, _)) if tenant == self.tenant => Err(CertificateError::Revoked.into()),

@@ -13,6 +13,7 @@ mod key;
 mod member;
 mod record;
 mod renewal;
+mod time;
 mod tls;
 mod trust;
 
@@ -23,6 +24,7 @@ pub use key::{DeviceKey, KeyId};
 pub use member::{MemberTls, Refused};
 pub use renewal::renew_at;
 
+use crate::clock;
 use aidos_protocol::enrol::EndpointsView;
 use aidos_protocol::time::Micros;
 use aidos_protocol::{DeviceId, TenantId};
@@ -31,6 +33,7 @@ use record::Record;
 use rustls_pki_types::CertificateDer;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
+use time::Time;
 use tokio::sync::watch;
 
 /// The identity of a device that has joined. Cheap to clone; all clones see a renewed certificate at once.
@@ -40,6 +43,7 @@ pub struct Identity(Arc<Inner>);
 struct Inner {
     dir: PathBuf,
     key: DeviceKey,
+    time: Time,
     current: watch::Sender<Arc<Credentials>>,
     /// Held while `identity.json` is replaced, so that two writers cannot lose each other's change.
     writing: Mutex<()>,
@@ -65,6 +69,7 @@ impl Identity {
         Ok(Some(Self(Arc::new(Inner {
             dir: dir.to_owned(),
             key,
+            time: Time::new(credentials.leaf.not_before),
             current: watch::Sender::new(Arc::new(credentials)),
             writing: Mutex::new(()),
             api_client: OnceLock::new(),
@@ -97,10 +102,20 @@ impl Identity {
         (current.leaf.not_before, current.leaf.not_after)
     }
 
-    /// The present time as far as it can be trusted: the clock, but never before the certificate was issued. A device
-    /// whose clock lost its battery can so still connect.
+    /// The present time as far as it is known: the clock, put right by what the control plane told, and never before the certificate
+    /// was issued.
     pub fn now(&self) -> Micros {
-        tls::SignedTime::new(self.current().leaf.not_before).now()
+        self.0.time.present(clock::now())
+    }
+
+    /// Whether this device cannot know how much time has passed: its clock reads less than what was signed, and nobody has told it better.
+    pub fn is_time_lost(&self) -> bool {
+        self.0.time.is_lost(clock::now())
+    }
+
+    /// The control plane says what time it is.
+    pub fn time_told(&self, present: Micros) {
+        self.0.time.told(present, clock::now());
     }
 
     /// Counts replacements of the certificate or endpoints; whoever caches what it derived from them compares this.
@@ -138,7 +153,7 @@ impl Identity {
     /// trusted, and the server's certificate must name the host that was dialled.
     pub fn client_tls(&self, alpn: &[&[u8]]) -> Result<rustls::ClientConfig, IdentityError> {
         let current = self.current();
-        tls::device_client(&current.ca, &current.chain, &self.0.key, current.leaf.not_before, alpn)
+        tls::device_client(&current.ca, &current.chain, &self.0.key, self.0.time.clone(), alpn)
     }
 
     /// HTTP to the control plane: trusts the deployment's CA, or the system's roots where its certificate is from elsewhere.
@@ -147,7 +162,7 @@ impl Identity {
             return Ok(client.clone());
         }
         let current = self.current();
-        let client = http::api_client(&current.ca, current.leaf.not_before, &current.record.endpoints.api_url)?;
+        let client = http::api_client(&current.ca, self.0.time.clone(), &current.record.endpoints.api_url)?;
         Ok(self.0.api_client.get_or_init(|| client).clone())
     }
 
@@ -188,6 +203,9 @@ impl Identity {
         }
         let credentials = Credentials::new(record, &self.0.key, old.generation + 1)?;
         credentials.record.write(&self.0.dir)?;
+        if credentials.record.chain_pem != old.record.chain_pem {
+            self.0.time.issued(credentials.leaf.not_before, clock::now());
+        }
         self.0.current.send_replace(Arc::new(credentials));
         Ok(())
     }

@@ -1,45 +1,22 @@
 //! TLS settings on ring with an explicit provider: nothing here depends on, or sets, the process's default.
 
-use super::{DeviceKey, IdentityError};
+use super::time::{Time, unix};
+use super::{DeviceKey, IdentityError, certificate};
 use aidos_protocol::time::Micros;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
-use rustls::time_provider::TimeProvider;
 use rustls::{
     CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme, WantsVerifier,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
-
-/// The clock, but never before a time that the deployment has signed.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct SignedTime {
-    floor: Micros,
-}
-
-impl SignedTime {
-    pub(super) fn new(floor: Micros) -> Self {
-        Self { floor }
-    }
-    pub(super) fn now(self) -> Micros {
-        let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX)).max(self.floor)
-    }
-}
-
-impl TimeProvider for SignedTime {
-    fn current_time(&self) -> Option<UnixTime> {
-        Some(UnixTime::since_unix_epoch(Duration::from_millis(self.now().as_millis())))
-    }
-}
 
 pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-fn builder(time: SignedTime) -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, IdentityError> {
+fn builder(time: Time) -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, IdentityError> {
     ClientConfig::builder_with_details(provider(), Arc::new(time)).with_safe_default_protocol_versions().map_err(crypto)
 }
 
@@ -54,11 +31,13 @@ pub(super) fn device_client(
     ca: &CertificateDer<'static>,
     chain: &[CertificateDer<'static>],
     key: &DeviceKey,
-    floor: Micros,
+    time: Time,
     alpn: &[&[u8]],
 ) -> Result<ClientConfig, IdentityError> {
-    let mut config = builder(SignedTime::new(floor))?
-        .with_root_certificates(roots(ca)?)
+    let verifier = Arc::new(ApiServer { own: own(ca)?, system: OnceLock::from(None) });
+    let mut config = builder(time)?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
         .with_client_auth_cert(chain.to_vec(), key.to_tls())
         .map_err(crypto)?;
     config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
@@ -71,17 +50,28 @@ pub(super) fn device_client(
 /// Without a client certificate: trusts `ca`, and the system's roots where the API has a certificate from elsewhere (`--tls-cert`).
 ///
 /// A device believes of such a server only what `ca` has signed or a digest names. Links trust `ca` alone.
-pub(super) fn api_client(ca: &CertificateDer<'static>, floor: Micros) -> Result<ClientConfig, IdentityError> {
+pub(super) fn api_client(ca: &CertificateDer<'static>, time: Time) -> Result<ClientConfig, IdentityError> {
+    let verifier = ApiServer { own: own(ca)?, system: OnceLock::new() };
+    Ok(builder(time)?.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
+}
+
+fn own(ca: &CertificateDer<'static>) -> Result<Arc<WebPkiServerVerifier>, IdentityError> {
     let own = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(ca)?), provider());
-    let own = own.build().map_err(|e| IdentityError::Crypto(e.to_string()))?;
-    let verifier = ApiServer { own, system: OnceLock::new() };
-    Ok(builder(SignedTime::new(floor))?.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
+    own.build().map_err(|e| IdentityError::Crypto(e.to_string()))
+}
+
+/// The time to judge a certificate at: a signature over a later begin says that it is later. One that nobody trusted has signed
+/// is refused at any time.
+pub(super) fn at(end_entity: &CertificateDer<'_>, now: UnixTime) -> UnixTime {
+    let begins = certificate::not_before(end_entity).map_or(Micros(0), |begins| begins);
+    now.max(unix(begins))
 }
 
 /// The deployment's CA first; the system's roots are read when that is not the issuer, since most devices never need their memory.
 #[derive(Debug)]
 struct ApiServer {
     own: Arc<WebPkiServerVerifier>,
+    /// Filled with none: they are never asked.
     system: OnceLock<Option<Arc<WebPkiServerVerifier>>>,
 }
 
@@ -105,6 +95,7 @@ impl ServerCertVerifier for ApiServer {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        let now = at(end_entity, now);
         let verdict = self.own.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         if !matches!(verdict, Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer))) {
             return verdict;
@@ -139,7 +130,7 @@ impl ServerCertVerifier for ApiServer {
 /// join token's: nothing secret is sent, and nothing received is believed but by that digest.
 pub(super) fn unverified_client() -> Result<ClientConfig, IdentityError> {
     let algorithms = provider().signature_verification_algorithms;
-    Ok(builder(SignedTime::new(Micros(0)))?
+    Ok(builder(Time::new(Micros(0)))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyServer(algorithms)))
         .with_no_client_auth())

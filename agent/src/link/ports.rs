@@ -137,6 +137,8 @@ pub struct Ports {
 pub struct LinkState {
     /// Name of the transport that carries the session (`quic`, `mqtt`); `None` while there is no session.
     pub transport: Option<&'static str>,
+    /// Whether the control plane has acknowledged in this session what the device reports: the link works in both directions.
+    pub synced: bool,
     /// When this became so.
     pub since: Micros,
     /// Sessions begun since the agent started.

@@ -18,11 +18,17 @@ const RETRY_MAX: Duration = Duration::from_secs(3600);
 pub async fn keep_certificate_fresh(identity: Identity, link: LinkHandle, shutdown: CancellationToken) {
     let mut jitter: f64 = rand::random();
     let mut failures = 0u32;
+    let mut asked = false;
     loop {
         let (not_before, not_after) = identity.validity();
         let due = renew_at(not_before, not_after, jitter);
         let now = identity.now();
-        let pause = if now < due {
+        // Who has lost the time cannot know that its certificate expired; a session would tell, unless it is refused for just that.
+        let lost = identity.is_time_lost() && link.state().borrow().transport.is_none();
+        let pause = if now < due && lost && !asked {
+            asked = true;
+            RETRY_MIN
+        } else if now < due && !lost {
             until(now, due).min(LOOK)
         } else {
             let attempt = tokio::select! {

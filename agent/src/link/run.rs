@@ -126,9 +126,11 @@ impl Link {
         let (state, identity) = (&self.control.state, &self.identity);
         let opened = |welcome: &Welcome| {
             let now = now();
+            identity.time_told(Micros(welcome.server_time_us));
             tracing::info!(transport = name, "connected to the control plane");
             state.send_replace(LinkState {
                 transport: Some(name),
+                synced: false,
                 since: now,
                 sessions,
                 failovers,
@@ -138,7 +140,10 @@ impl Link {
         };
         let trouble = |why: &str| state.send_modify(|state| state.note = why.to_owned());
         let (ports, requests, started) = (&self.ports, &mut self.control.requests, self.started);
-        let context = Context { ports, identity, requests, started, trouble: &trouble };
+        let synced = || {
+            state.send_if_modified(|state| !std::mem::replace(&mut state.synced, true));
+        };
+        let context = Context { ports, identity, requests, started, trouble: &trouble, synced: &synced };
         let mut session = Box::pin(session::run(connection, context, note, &leave, opened));
         let mut kept = None;
         let end = loop {
@@ -197,6 +202,7 @@ impl Link {
         let note = self.errors_text();
         self.control.state.send_if_modified(|state| {
             let was_online = state.transport.take().is_some();
+            state.synced = false;
             let changed = was_online || state.note != note;
             if was_online || state.since == Micros::default() {
                 state.since = now();

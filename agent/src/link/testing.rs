@@ -69,11 +69,11 @@ impl IntentPort for Device {
     }
     async fn apply_changes(&self, changes: IntentChanges) -> Result<IntentAck, PortError> {
         self.intent.lock().unwrap().push(changes.changes);
-        Ok(IntentAck { epoch: changes.epoch, heads: Vec::new(), resync: false })
+        Ok(IntentAck { epoch: changes.epoch, ..Default::default() })
     }
     async fn apply_document(&self, document: IntentDocument) -> Result<IntentAck, PortError> {
         self.intent.lock().unwrap().push(document.document);
-        Ok(IntentAck { epoch: document.epoch, heads: Vec::new(), resync: false })
+        Ok(IntentAck { epoch: document.epoch, ..Default::default() })
     }
     async fn pending_site_changes(&self) -> Result<Option<SiteChanges>, PortError> {
         let changes = self.site.lock().unwrap().clone();
@@ -178,7 +178,8 @@ impl Plane {
                 let sessions = self.sessions.fetch_add(1, Ordering::SeqCst) + 1;
                 self.most_sessions.fetch_max(sessions, Ordering::SeqCst);
                 let telemetry_seq = *self.telemetry_seq.lock().unwrap();
-                let welcome = Welcome { version: frame::VERSION, telemetry_seq, ..Welcome::default() };
+                let server_time_us = crate::clock::now().0;
+                let welcome = Welcome { version: frame::VERSION, server_time_us, telemetry_seq, ..Welcome::default() };
                 [vec![Body::Welcome(welcome)], self.greet.lock().unwrap().clone()].concat()
             }
             Body::StatusDelta(d) => vec![Body::StatusAck(StatusAck { boot_id: d.boot_id, seq: d.seq, resync: false })],

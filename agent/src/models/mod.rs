@@ -82,7 +82,7 @@ pub struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         Self {
-            surroundings: Arc::new(Here),
+            surroundings: Arc::new(Here::default()),
             pace: Pace::default(),
             voucher: None,
             durable: true,
@@ -317,7 +317,7 @@ impl Inner {
 
     fn judge(&self, name: &ModelName, event: Event) -> (State, Option<Effect>) {
         let state = self.known().models.get(name).cloned().unwrap_or_default();
-        step(state, event, clock::now())
+        step(state, event, self.setup.surroundings.time())
     }
 
     async fn write(&self, name: &ModelName, state: &State) -> Result<(), LedgerError> {

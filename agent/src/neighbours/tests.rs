@@ -224,6 +224,18 @@ async fn another_site_is_turned_away_and_a_device_without_a_site_takes_no_part()
         assert_eq!(agents[n].neighbours.view().met, 0);
     }
     assert!(!agents[2].neighbours.view().sited);
+    // Nor is anything given to one that asks all the same, by whatever name of a site.
+    let tls = agents[1].identity.member_tls(Arc::new(|_| false), client::ALPN).unwrap();
+    let client = reqwest::Client::builder().tls_backend_preconfigured(tls.client).no_proxy().build().unwrap();
+    let address = &agents[1].neighbours.shared.as_ref().unwrap().settings.peers[0];
+    for site in [Some("shop"), Some(""), None] {
+        let request = client.get(format!("https://{address}/v1/artifacts/{}", digest.hex())).header("range", "bytes=0-");
+        let request = site.iter().fold(request, |request, site| request.header(SITE, *site));
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::FORBIDDEN, "{site:?}");
+        let body = response.bytes().await.unwrap();
+        assert!(!bytes.windows(16).any(|part| body.windows(16).any(|is| is == part)), "{site:?}");
+    }
     assert!(agents.iter().all(|agent| agent.neighbours.totals().given == 0));
 }
 

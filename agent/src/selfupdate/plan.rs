@@ -1,5 +1,6 @@
 //! What to do about the desired release, from what is known. Pure.
 
+use crate::update::{Admission, Conditions, judge};
 use aidos_launcher::{Release, State, Verdict};
 use aidos_protocol::time::Micros;
 use aidos_protocol::twin::{DesiredRelease, ReleaseBinary, ReleaseState, ReleaseStatus};
@@ -15,8 +16,8 @@ pub struct Standing<'a> {
     pub own_version: &'a str,
     /// What this process runs on.
     pub arch: &'a str,
-    /// Minute of the local week, where it is known.
-    pub minute: Option<u32>,
+    /// How the device fares.
+    pub conditions: Conditions,
     /// Now, by the control plane's clock as far as it is known.
     pub now: Micros,
 }
@@ -93,20 +94,14 @@ pub fn plan(desired: Option<&Result<DesiredRelease, String>>, standing: &Standin
         let why = format!("its counter {} is below this device's security floor {}", desired.counter, state.floor);
         return told(status, Step::Rest, ReleaseState::Failed, why);
     }
-    if desired.update.not_after_us.is_some_and(|end| standing.now > end) {
-        let why = "it came after its time; deploy it again".to_owned();
-        return told(status, Step::Rest, ReleaseState::Waiting, why);
-    }
-    if let Some(window) = &desired.update.window {
-        match standing.minute.map(|minute| window.opens_in(minute)) {
-            Some(0) => {}
-            Some(minutes) => {
-                let why = format!("its window opens in {minutes} minutes");
-                return told(status, Step::Wait, ReleaseState::Waiting, why);
-            }
-            None => {
-                let why = "it has a window, and this agent does not know its local time".to_owned();
-                return told(status, Step::Wait, ReleaseState::Waiting, why);
+    // Handing over ends what runs: what a model waits for before it begins and before it takes over, this waits for at once.
+    for window in [false, true] {
+        match judge(&desired.update, standing.now, &standing.conditions, window) {
+            Admission::Go => {}
+            Admission::Wait(why) => return told(status, Step::Wait, ReleaseState::Waiting, why),
+            Admission::TooLate => {
+                let why = "it came after its time; deploy it again".to_owned();
+                return told(status, Step::Rest, ReleaseState::Waiting, why);
             }
         }
     }

@@ -5,6 +5,7 @@ use super::*;
 use crate::models::{FetchError, Source};
 use crate::neighbours::Neighbours;
 use crate::state::{Chunks, Ledger, Pins};
+use crate::update::{Conditions, HouseRules};
 use aidos_launcher::{Held, Outcome, Release, State, Verdict};
 use aidos_protocol::artifact::Digest;
 use aidos_protocol::frame::ArtifactGrant;
@@ -38,7 +39,16 @@ fn installed() -> State {
 }
 
 fn planned(desired: Option<DesiredRelease>, state: Result<&State, String>, on_trial: bool) -> (Step, ReleaseStatus) {
-    let standing = Standing { launcher: state, on_trial, own_version: "1.0.0", arch: "x86_64", minute: None, now: Micros(100) };
+    planned_under(desired, state, on_trial, Conditions::default())
+}
+
+fn planned_under(
+    desired: Option<DesiredRelease>,
+    state: Result<&State, String>,
+    on_trial: bool,
+    conditions: Conditions,
+) -> (Step, ReleaseStatus) {
+    let standing = Standing { launcher: state, on_trial, own_version: "1.0.0", arch: "x86_64", conditions, now: Micros(100) };
     plan(desired.map(Ok).as_ref(), &standing)
 }
 
@@ -92,6 +102,19 @@ fn what_cannot_or_may_not_run_here_is_refused_before_a_byte_is_fetched() {
     let update = UpdatePolicy { window: Some("Mon 22:00-23:00".parse().unwrap()), ..Default::default() };
     let (step, status) = planned(Some(DesiredRelease { update, ..desired(b"x") }), Ok(&installed()), false);
     assert_eq!((step, status.state), (Step::Wait, ReleaseState::Waiting));
+    // Power and heat hold it up too: by its own policy, and by the rules of the house.
+    let low = Conditions { battery_percent: Some(20), ..Conditions::default() };
+    let hot = Conditions {
+        temperature_c: Some(90.0),
+        rules: HouseRules { max_temperature_c: 80, ..HouseRules::default() },
+        ..Conditions::default()
+    };
+    let update = UpdatePolicy { min_battery_percent: Some(50), ..Default::default() };
+    for (conditions, words) in [(low, "battery has 20 %"), (hot, "90 °C")] {
+        let wish = DesiredRelease { update: update.clone(), ..desired(b"x") };
+        let (step, status) = planned_under(Some(wish), Ok(&installed()), false, conditions);
+        assert!(step == Step::Wait && status.error.contains(words), "{status:?}");
+    }
 }
 
 #[test]
@@ -196,6 +219,20 @@ async fn a_binary_that_fails_or_is_called_otherwise_is_not_staged_for_good() {
         let error = staging::stage(&store, &slots, &wish, &part).await.unwrap_err();
         assert!(error.to_string().contains(words) && !error.again(), "{error}");
     }
+}
+
+#[tokio::test]
+async fn where_there_is_no_room_beside_the_agent_in_use_nothing_is_written_and_it_is_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, slots) = device(dir.path(), b"binary");
+    let wish = desired(b"binary");
+    let part = ReleaseBinary { size: 1 << 60, ..binary("x86_64", b"binary") };
+    let error = staging::stage(&store, &slots, &wish, &part).await.unwrap_err();
+    assert!(error.again() && error.to_string().contains("free some space"), "{error}");
+    assert!(!slots.staged(&wish.attempt()).unwrap().exists());
+    // With room it goes on.
+    let error = staging::stage(&store, &slots, &wish, &binary("x86_64", b"binary")).await.unwrap_err();
+    assert!(error.to_string().contains("does not start"), "{error}");
 }
 
 #[tokio::test]

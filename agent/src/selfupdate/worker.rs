@@ -8,9 +8,9 @@ use super::{Health, Launcher, alive};
 use crate::clock;
 use crate::models::FetchError;
 use crate::trust::Vouch;
+use crate::update::{Conditions, Surroundings};
 use aidos_launcher::State;
 use aidos_protocol::artifact::Digest;
-use aidos_protocol::time::Micros;
 use aidos_protocol::trust::Wanted;
 use aidos_protocol::twin::{DesiredRelease, ReleaseBinary, ReleaseState, ReleaseStatus};
 use std::sync::Arc;
@@ -39,14 +39,12 @@ pub struct Deed {
     pub guard: Arc<dyn Vouch>,
     /// Where binaries come from, and where they are kept.
     pub supply: Supply,
-    /// Whether there is a session with the control plane.
+    /// Whether the control plane takes what this device reports.
     pub online: Arc<dyn Fn() -> bool + Send + Sync>,
     /// Seconds of touch after which a new version counts as healthy.
     pub healthy_after_s: watch::Receiver<u64>,
-    /// Minute of the local week, where it is known.
-    pub minute: Arc<dyn Fn() -> Option<u32> + Send + Sync>,
-    /// The control plane's time, as far as it is known.
-    pub now: Arc<dyn Fn() -> Micros + Send + Sync>,
+    /// How the device fares, and what time it is.
+    pub surroundings: Arc<dyn Surroundings>,
     /// Vouches for the version that runs.
     pub witness: Witness,
     /// Takes the status.
@@ -78,7 +76,8 @@ impl SelfUpdate {
         let mut health = Health::default();
         loop {
             let want = desired.borrow_and_update().clone();
-            let (step, status) = self.plan(want.as_ref());
+            let conditions = self.conditions(want.as_ref()).await;
+            let (step, status) = self.plan(want.as_ref(), conditions);
             let wait = match (step, want) {
                 (Step::Update(binary), Some(Ok(release))) => {
                     let attempt = self.update(&release, &binary, status);
@@ -123,15 +122,25 @@ impl SelfUpdate {
         }
     }
 
-    fn plan(&self, desired: Option<&Result<DesiredRelease, String>>) -> (Step, ReleaseStatus) {
+    /// How the device fares, where something may have to wait for it.
+    async fn conditions(&self, desired: Option<&Result<DesiredRelease, String>>) -> Conditions {
+        let on_trial = self.deed.launcher.as_ref().is_none_or(|launcher| launcher.trial.is_some());
+        if on_trial || !matches!(desired, Some(Ok(_))) {
+            return Conditions::default();
+        }
+        let surroundings = Arc::clone(&self.deed.surroundings);
+        tokio::task::spawn_blocking(move || surroundings.now()).await.unwrap_or_default()
+    }
+
+    fn plan(&self, desired: Option<&Result<DesiredRelease, String>>, conditions: Conditions) -> (Step, ReleaseStatus) {
         let state = self.state();
         let standing = Standing {
             launcher: state.as_ref().map_err(Clone::clone),
             on_trial: self.deed.launcher.as_ref().is_some_and(|launcher| launcher.trial.is_some()),
             own_version: env!("CARGO_PKG_VERSION"),
             arch: std::env::consts::ARCH,
-            minute: (self.deed.minute)(),
-            now: (self.deed.now)(),
+            conditions,
+            now: self.deed.surroundings.time(),
         };
         let (step, status) = plan(desired, &standing);
         if let (Step::Update(_), Some(Ok(release)), Some((attempt, why))) = (&step, desired, &self.hopeless)

@@ -5,6 +5,7 @@
 //! needed lacks it. The store never decides what is needed.
 
 use super::{Download, Ledger, LedgerError, transfers};
+use crate::fault;
 use aidos_protocol::artifact::{Digest, Digester, MAX_ARTIFACT_BYTES};
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -211,7 +212,8 @@ impl Chunks {
         if digest_of(&path, u64::MAX)?.finish() == *digest {
             return Ok(true);
         }
-        std::fs::remove_file(&path).map_err(io(&path))?;
+        fault::point("chunks.remove").and_then(|()| std::fs::remove_file(&path)).map_err(io(&path))?;
+        fault::after("chunks.removed");
         Ok(false)
     }
 
@@ -237,7 +239,8 @@ impl Chunks {
             // A name that is no digest is not ours to remove.
             let Some(digest) = digest.filter(|digest| !wanted(digest) && !helps(digest)) else { continue };
             let length = entry.metadata().map_err(io(&self.dir))?.len();
-            std::fs::remove_file(entry.path()).map_err(io(&entry.path()))?;
+            fault::point("chunks.remove").and_then(|()| std::fs::remove_file(entry.path())).map_err(io(&entry.path()))?;
+            fault::after("chunks.removed");
             let text = digest.to_string();
             self.ledger.transaction(|tx| Ok(tx.execute("DELETE FROM downloads WHERE digest = ?1", [text]).map(drop)?))?;
             freed += length;

@@ -195,7 +195,7 @@ impl Download {
 
     /// Throws away what is here and begins at 0: the source cannot resume.
     pub fn restart(&mut self) -> Result<(), ChunkError> {
-        self.file.set_len(0).map_err(io(&self.part))?;
+        fault::point("download.restart").and_then(|()| self.file.set_len(0)).map_err(io(&self.part))?;
         self.file.seek(SeekFrom::Start(0)).map_err(io(&self.part))?;
         self.digester = Hash::default();
         (self.offset, self.flushed, self.length) = (0, 0, 0);
@@ -207,7 +207,7 @@ impl Download {
         let is = std::mem::take(&mut self.digester).0.finish();
         if is != self.digest {
             self.restart()?;
-            std::fs::remove_file(&self.part).map_err(io(&self.part))?;
+            fault::point("download.discard").and_then(|()| std::fs::remove_file(&self.part)).map_err(io(&self.part))?;
             return Err(ChunkError::Mismatch { digest: self.digest, is });
         }
         let mut permissions = self.file.metadata().map_err(io(&self.part))?.permissions();

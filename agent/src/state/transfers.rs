@@ -4,6 +4,7 @@
 //! Invariant: an aid is of use to one artifact only, and goes with it.
 
 use super::chunks::{ChunkError, Chunks, io};
+use crate::fault;
 use aidos_protocol::artifact::Digest;
 use aidos_protocol::twin::Way;
 use rusqlite::{OptionalExtension as _, params};
@@ -94,9 +95,9 @@ impl Chunks {
     /// Removes one aid with all that came of it.
     pub fn drop_aid(&self, aid: &Digest) -> Result<(), ChunkError> {
         for path in [self.dir.join(aid.hex()), self.dir.join(format!("{}.part", aid.hex()))] {
-            match std::fs::remove_file(&path) {
+            match fault::point("aid.remove").and_then(|()| std::fs::remove_file(&path)) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(&path)(error)),
-                _ => {}
+                _ => fault::after("aid.removed"),
             }
         }
         Ok(self.ledger.transaction(|tx| {

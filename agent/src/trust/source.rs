@@ -150,3 +150,50 @@ impl Source for Folder {
         tokio::task::spawn_blocking(read).await.unwrap_or_else(|e| Err(failed(&at, std::io::Error::other(e))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    /// A server that answers with the head of a file without a length, and then with `piece` again and again, after `pause` each.
+    async fn endless(piece: &'static [u8], pause: Duration) -> Http {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut request = [0; 1_024];
+                    let _ = stream.read(&mut request).await;
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n").await;
+                    while stream.write_all(piece).await.is_ok() {
+                        tokio::time::sleep(pause).await;
+                    }
+                });
+            }
+        });
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Http::new(reqwest::Client::builder().no_proxy().build().unwrap(), &base)
+    }
+
+    fn timestamp() -> Want {
+        Want { address: "timestamp.json".into(), max_bytes: 5_000 }
+    }
+
+    #[tokio::test]
+    async fn of_endless_data_one_byte_more_than_the_limit_is_read() {
+        let source = endless(&[b' '; 4_096], Duration::ZERO).await;
+        let read = tokio::time::timeout(Duration::from_secs(20), source.get(&timestamp())).await.expect("it ends");
+        assert_eq!(read.unwrap().unwrap().len(), 5_001);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_drips_is_given_up_after_a_while() {
+        let source = endless(b" ", Duration::from_secs(10)).await;
+        let begun = tokio::time::Instant::now();
+        let error = source.get(&timestamp()).await.unwrap_err().to_string();
+        assert!(error.contains("for one file") || error.contains("has not answered"), "{error}");
+        assert!(begun.elapsed() <= PATIENCE_PER_FILE + Duration::from_secs(1), "{:?}", begun.elapsed());
+    }
+}

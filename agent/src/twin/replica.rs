@@ -221,7 +221,8 @@ impl State {
     }
 
     fn ack(&self, resync: bool) -> IntentAck {
-        IntentAck { epoch: self.base.epoch(), heads: self.base.wire_heads(), resync }
+        let pending_epoch = self.pending.iter().map(|edit| edit.epoch).min().unwrap_or_default();
+        IntentAck { epoch: self.base.epoch(), heads: self.base.wire_heads(), resync, pending_epoch }
     }
 }
 

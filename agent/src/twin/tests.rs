@@ -113,7 +113,9 @@ async fn an_edit_made_before_a_new_epoch_keeps_showing_and_is_sent_for_the_old_o
 
     let mut archived = plane.clone();
     let next = plane.compact(NOW).unwrap();
-    replica.apply_document(IntentDocument { epoch: 2, document: next.save().into() }).await.unwrap();
+    let document = || IntentDocument { epoch: 2, document: next.save().into() };
+    // The control plane hears that there is something to come of the epoch that ended.
+    assert_eq!(replica.apply_document(document()).await.unwrap().pending_epoch, 1);
     assert_eq!(shown(&replica), pairs(&[("site", "cellar")]));
     replica.edit("alice", &[label("row", "1")], NOW).await.unwrap();
 
@@ -122,6 +124,9 @@ async fn an_edit_made_before_a_new_epoch_keeps_showing_and_is_sent_for_the_old_o
     replica.site_ack(merge(&replica, &mut archived).await).await.unwrap();
     let sent = replica.pending_site_changes().await.unwrap().unwrap();
     assert_eq!((sent.epoch, sent.changes.len()), (2, 1));
+    assert_eq!(replica.apply_document(document()).await.unwrap().pending_epoch, 2);
+    replica.site_ack(merge(&replica, &mut Intent::load(&next.save()).unwrap()).await).await.unwrap();
+    assert_eq!(replica.apply_document(document()).await.unwrap().pending_epoch, 0);
 }
 
 #[tokio::test]

@@ -3,6 +3,15 @@
 use aidos_protocol::rollout::UpdatePolicy;
 use aidos_protocol::time::Micros;
 
+/// What the device's owner asks of every update, whatever its own policy says. 0 is no bound.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HouseRules {
+    /// Percent of the battery below which it waits.
+    pub min_battery_percent: u64,
+    /// Degrees Celsius above which it waits.
+    pub max_temperature_c: u64,
+}
+
 /// How the device fares at this moment. What it does not have (a battery, a sensor) constrains nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Conditions {
@@ -12,6 +21,8 @@ pub struct Conditions {
     pub battery_percent: Option<u8>,
     /// Of the hottest sensor, degrees Celsius.
     pub temperature_c: Option<f64>,
+    /// What holds for every update here.
+    pub rules: HouseRules,
 }
 
 /// What follows from the conditions.
@@ -30,12 +41,18 @@ pub fn judge(policy: &UpdatePolicy, now: Micros, conditions: &Conditions, window
     if !window && policy.not_after_us.is_some_and(|last| now > last) {
         return Admission::TooLate;
     }
-    if let (Some(least), Some(is)) = (policy.min_battery_percent, conditions.battery_percent)
-        && is < least
+    let HouseRules { min_battery_percent, max_temperature_c } = conditions.rules;
+    let least = policy.min_battery_percent.map_or(0, u64::from).max(min_battery_percent);
+    if let Some(is) = conditions.battery_percent
+        && u64::from(is) < least
     {
         return Admission::Wait(format!("the battery has {is} %, the update waits for {least} %"));
     }
-    if let (Some(most), Some(is)) = (policy.max_temperature_c, conditions.temperature_c)
+    // Degrees are few: an f64 holds them exactly.
+    #[allow(clippy::cast_precision_loss)]
+    let house = Some(max_temperature_c as f64).filter(|most| *most > 0.0);
+    let most = policy.max_temperature_c.into_iter().chain(house).reduce(f64::min);
+    if let (Some(most), Some(is)) = (most, conditions.temperature_c)
         && is > most
     {
         return Admission::Wait(format!("the device has {is:.0} °C, the update waits for {most:.0} °C"));
@@ -62,6 +79,25 @@ mod tests {
         assert!(matches!(judge(&policy, Micros(0), &low, false), Admission::Wait(why) if why.contains("49 %")));
         let hot = Conditions { temperature_c: Some(71.0), ..bare };
         assert!(matches!(judge(&policy, Micros(0), &hot, true), Admission::Wait(why) if why.contains("71 °C")));
+    }
+
+    #[test]
+    fn the_stricter_of_the_policy_and_the_house_holds() {
+        let rules = HouseRules { min_battery_percent: 40, max_temperature_c: 70 };
+        let fares = |battery: u8, degrees: f64| Conditions {
+            battery_percent: Some(battery),
+            temperature_c: Some(degrees),
+            rules,
+            ..Conditions::default()
+        };
+        let lax = UpdatePolicy { min_battery_percent: Some(10), max_temperature_c: Some(90.0), ..Default::default() };
+        let strict = UpdatePolicy { min_battery_percent: Some(60), max_temperature_c: Some(50.0), ..Default::default() };
+        let waits =
+            |policy: &UpdatePolicy, conditions| matches!(judge(policy, Micros(0), &conditions, false), Admission::Wait(_));
+        for policy in [&lax, &UpdatePolicy::default()] {
+            assert!(waits(policy, fares(39, 20.0)) && waits(policy, fares(90, 71.0)) && !waits(policy, fares(40, 70.0)));
+        }
+        assert!(waits(&strict, fares(59, 20.0)) && waits(&strict, fares(90, 51.0)) && !waits(&strict, fares(60, 50.0)));
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub mod machine;
 mod record;
 mod surroundings;
 
-pub use conditions::{Admission, Conditions, judge};
+pub use conditions::{Admission, Conditions, HouseRules, judge};
 pub use journal::Journal;
 pub(crate) use journal::text;
 pub use machine::{Effect, Event, Measured, Trouble, step};

@@ -1,9 +1,14 @@
 //! Reads how the device fares: the local minute of the week, its battery, its heat. Behind a trait, so that tests set them.
 
-use super::Conditions;
-use jiff::ZonedDateTime;
+use super::{Conditions, HouseRules};
+use crate::clock;
+use aidos_protocol::time::Micros;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ZonedDateTime};
 use std::path::Path;
+use std::sync::Arc;
 use sysinfo::{Component, Components};
+use tokio::sync::watch;
 
 /// Where Linux tells of batteries and chargers.
 const POWER: &str = "/sys/class/power_supply";
@@ -12,18 +17,40 @@ const POWER: &str = "/sys/class/power_supply";
 pub trait Surroundings: Send + Sync + 'static {
     /// At this moment. Blocks for as long as reading the sensors takes.
     fn now(&self) -> Conditions;
+
+    /// What time it is, as far as it is known.
+    fn time(&self) -> Micros {
+        clock::now()
+    }
 }
 
-/// This device.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Here;
+/// This device: by `clock`, since somebody may know the time better than its own does, and under the rules of the house.
+#[derive(Clone)]
+pub struct Here {
+    /// What time it is.
+    pub clock: Arc<dyn Fn() -> Micros + Send + Sync>,
+    /// What holds for every update.
+    pub rules: watch::Receiver<HouseRules>,
+}
+
+impl Default for Here {
+    fn default() -> Self {
+        Self { clock: Arc::new(clock::now), rules: watch::channel(HouseRules::default()).1 }
+    }
+}
 
 impl Surroundings for Here {
+    fn time(&self) -> Micros {
+        (self.clock)()
+    }
+
     fn now(&self) -> Conditions {
+        let time = Timestamp::from_microsecond(self.time().0).unwrap_or_default();
         Conditions {
-            minute_of_week: minute_of_week(&ZonedDateTime::now()),
+            minute_of_week: minute_of_week(&time.to_zoned_datetime(TimeZone::system())),
             battery_percent: battery(Path::new(POWER)),
             temperature_c: hottest(),
+            rules: *self.rules.borrow(),
         }
     }
 }

@@ -4,10 +4,13 @@
 
 use super::{client, model, trust};
 use crate::client::Client;
+use crate::context;
 use crate::error::CliError;
 use crate::global::Global;
 use crate::output::{self, Row};
 use crate::progress::{Transfer, say};
+use aidos_agent::admin;
+use aidos_agent::bundle::Imported;
 use aidos_protocol::api::artifacts::ArtifactView;
 use aidos_protocol::api::models::ModelVersionView;
 use aidos_protocol::artifact::{Digest, Digester};
@@ -33,7 +36,7 @@ const BLOCK: u64 = 512;
 /// Model versions in one file, for devices that no network reaches.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bundle {
-    /// Write model versions into one file; `aidos-agent bundle import FILE` takes it in
+    /// Write model versions into one file for a stick
     Export {
         /// `name@2`, `name@alias`, or `name` for the latest; one or more
         #[arg(required = true, value_name = "MODEL")]
@@ -42,13 +45,50 @@ pub(crate) enum Bundle {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
+    /// Bring the files of one to this machine's agent, so that a later deployment downloads nothing; activates nothing
+    Import {
+        /// The file that `export` wrote
+        file: PathBuf,
+        /// The agent's data folder [default: that of `aidos up`]
+        #[arg(long, value_name = "DIR")]
+        agent_dir: Option<PathBuf>,
+    },
 }
 
 impl Bundle {
     pub(super) async fn run(self, global: &Global) -> Result<(), CliError> {
-        let Bundle::Export { models, out } = self;
-        export(&client(global)?, global, &models, &out).await
+        match self {
+            Bundle::Export { models, out } => export(&client(global)?, global, &models, &out).await,
+            Bundle::Import { file, agent_dir } => import(global, &file, agent_dir).await,
+        }
     }
+}
+
+async fn import(global: &Global, file: &Path, agent_dir: Option<PathBuf>) -> Result<(), CliError> {
+    let data_dir = agent_dir.map_or_else(|| context::data_dir(global).map(|dir| dir.join("agent")), Ok)?;
+    if !data_dir.join("identity").exists() {
+        let text = format!("no agent has joined with its state in {}", data_dir.display());
+        return Err(CliError::failed(text, "name its folder with --agent-dir; on a device run `aidos-agent bundle import FILE`"));
+    }
+    let config = aidos_agent::config::Config { data_dir, ..Default::default() };
+    let imported = admin::import_bundle(&config, file).await.map_err(anyhow::Error::from)?;
+    output::list(global.output, &[imported])
+}
+
+impl Row for Imported {
+    const COLUMNS: &'static [&'static str] = &["MODELS", "NEW FILES", "NEW", "PRESENT FILES", "KEPT UNTIL"];
+    const NARROW: usize = 5;
+    fn cells(&self) -> Vec<String> {
+        let stored = [self.stored.to_string(), output::bytes(self.stored_bytes)];
+        [vec![self.name()], stored.to_vec(), vec![self.present.to_string(), output::time(self.kept_until)]].concat()
+    }
+    fn name(&self) -> String {
+        names(&self.models)
+    }
+}
+
+fn names(models: &[BundledModel]) -> String {
+    models.iter().map(|model| format!("{}@{}", model.name, model.version)).collect::<Vec<_>>().join(", ")
 }
 
 /// What was written, for `-o json`.
@@ -63,16 +103,10 @@ impl Row for Exported {
     const COLUMNS: &'static [&'static str] = &["FILE", "CONTENT", "MODELS"];
     const NARROW: usize = 3;
     fn cells(&self) -> Vec<String> {
-        vec![self.name(), output::bytes(self.bytes), self.models()]
+        vec![self.name(), output::bytes(self.bytes), names(&self.models)]
     }
     fn name(&self) -> String {
         self.file.clone()
-    }
-}
-
-impl Exported {
-    fn models(&self) -> String {
-        self.models.iter().map(|model| format!("{}@{}", model.name, model.version)).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -112,7 +146,7 @@ async fn export(client: &Client, global: &Global, models: &[String], out: &Path)
     say("take it to the device and run `aidos-agent bundle import FILE` there");
     output::one(global.output, &exported, || {
         let content = output::bytes(exported.bytes);
-        output::pairs(&[("file", exported.file.clone()), ("content", content), ("models", exported.models())])
+        output::pairs(&[("file", exported.file.clone()), ("content", content), ("models", names(&exported.models))])
     })
 }
 

@@ -27,7 +27,10 @@ use crate::error::CliError;
 use crate::global::Global;
 use crate::progress;
 use aidos_agent::observe::Logging;
+use aidos_protocol::time::Micros;
 use clap::Subcommand;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -139,9 +142,23 @@ fn seconds(text: &str) -> Result<u64, String> {
     digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).ok_or_else(wrong)
 }
 
+/// Reads a point in time such as `2026-12-01T06:00:00Z`, as clap wants it.
+fn moment(text: &str) -> Result<Micros, String> {
+    let time = OffsetDateTime::parse(text, &Rfc3339);
+    let time = time.map_err(|error| format!("`{text}` is not a time such as 2026-12-01T06:00:00Z: {error}"))?;
+    let micros = i64::try_from(time.unix_timestamp_nanos() / 1_000);
+    micros.map(Micros).map_err(|_| format!("`{text}` is too far away"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_moment_is_read_with_its_offset() {
+        assert_eq!(moment("2026-12-01T07:00:00+01:00"), Ok(Micros(1_796_104_800_000_000)));
+        assert!(moment("tomorrow").unwrap_err().contains("2026-12-01T06:00:00Z"));
+    }
 
     #[test]
     fn spans_take_a_unit_and_refuse_anything_else() {

@@ -2,6 +2,7 @@
 
 use crate::error::CliError;
 use aidos_protocol::rollout::{Breach, Constraints, Experiment, Gate, Limit, Plan, Waves, Window};
+use aidos_protocol::time::Micros;
 use clap::{Args, ValueEnum};
 use std::str::FromStr;
 
@@ -41,6 +42,15 @@ pub(crate) struct PlanArgs {
     /// When devices may change, in their own time zone: `Mon-Fri 22:00-04:00`
     #[arg(long)]
     window: Option<String>,
+    /// A device waits while its battery has less, where it has one
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    min_battery: Option<u8>,
+    /// A device waits while its hottest sensor reads more, where it has one
+    #[arg(long, value_name = "CELSIUS")]
+    max_temperature: Option<f64>,
+    /// A device that has not begun by then does not any more: `2026-12-01T06:00:00Z`
+    #[arg(long, value_name = "TIME", value_parser = super::moment)]
+    not_after: Option<Micros>,
     /// How long a device may be silent [default: 1h, with a window 8d]
     #[arg(long, value_parser = super::seconds)]
     deadline: Option<u64>,
@@ -104,6 +114,9 @@ impl PlanArgs {
                 OnFailure::Pause => Breach::Pause,
             },
             window: self.window.map(|text| read::<Window>("--window", &text)).transpose()?,
+            min_battery_percent: self.min_battery,
+            max_temperature_c: self.max_temperature,
+            not_after_us: self.not_after,
             deadline_s: short("--deadline", self.deadline.unwrap_or(0))?,
             auto_revert: self.auto_revert,
             approve: self.approve,
@@ -170,11 +183,13 @@ mod tests {
     #[test]
     fn the_flags_of_a_careful_rollout_are_read() {
         let flags = "--waves|1%,10%,100%|--soak|10m|--gate|error_rate<1%|--gate|p95<1.2x else pause|--max-unavailable|5%|--window|\
-                     Mon-Fri 22:00-04:00|--auto-revert|--split|20:user|--experiment-for|1h";
+                     Mon-Fri 22:00-04:00|--auto-revert|--split|20:user|--experiment-for|1h|--min-battery|30|--max-temperature|70|--not-after|2026-12-01T06:00:00Z";
         let plan = typed(flags).unwrap();
         assert_eq!((plan.soak_s, plan.gates.len(), plan.experiment_s), (600, 2, 3_600));
         assert_eq!(plan.experiment, Some(Experiment::Split { percent: 20, key: Some("user".into()) }));
         assert!(plan.auto_revert && plan.window.is_some());
+        assert_eq!((plan.min_battery_percent, plan.max_temperature_c), (Some(30), Some(70.0)));
+        assert_eq!(plan.not_after_us, Some(Micros(1_796_104_800_000_000)));
     }
 
     #[test]

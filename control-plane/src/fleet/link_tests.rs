@@ -68,7 +68,7 @@ async fn every_frame_of_a_session_is_answered(over: Over) {
     fleet.live.notify_intent(device.id);
     assert_eq!(raw.hears().await, Some(update));
     let heads: Vec<Bytes> = vec![vec![9; 32].into()];
-    raw.say(Body::IntentAck(frame::IntentAck { epoch: 2, heads: heads.clone(), resync: false })).await;
+    raw.say(Body::IntentAck(frame::IntentAck { epoch: 2, heads: heads.clone(), ..Default::default() })).await;
 
     let id = CommandId::new(1).to_string();
     let command = frame::Command { id: id.clone(), expires_us: i64::MAX / 2, ..Default::default() };
@@ -249,8 +249,9 @@ async fn an_edit_in_the_cloud_reaches_the_device_and_its_report_comes_back() {
     assert!(matches!(raw.hears().await, Some(Body::Welcome(_))));
     let Some(Body::IntentDocument(document)) = raw.hears().await else { panic!("a device without intent gets all of it") };
     let intent = Intent::load(&document.document).unwrap();
-    let ack =
-        |intent: &Intent| Body::IntentAck(frame::IntentAck { epoch: document.epoch, heads: intent.wire_heads(), resync: false });
+    let ack = |intent: &Intent| {
+        Body::IntentAck(frame::IntentAck { epoch: document.epoch, heads: intent.wire_heads(), ..Default::default() })
+    };
     raw.say(ack(&intent)).await;
     let edit = Edit::SetLabel { key: "site".into(), value: "lab".into() };
     twins.edit(&fleet.caller, device.id, &[edit], None).await.unwrap();

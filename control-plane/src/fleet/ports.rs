@@ -95,8 +95,8 @@ pub(crate) trait TwinSource: Send + Sync + 'static {
     /// (always for the default position), or nothing.
     async fn pull(&self, tenant: TenantId, device: DeviceId, at: &IntentPosition) -> Result<Option<frame::Body>, TwinFault>;
 
-    /// The device has applied everything up to `at`.
-    async fn ack(&self, tenant: TenantId, device: DeviceId, at: &IntentPosition) -> Result<(), TwinFault>;
+    /// The device has applied everything up to `at`; `pending` is the earliest epoch of which it has edits to send, 0 for none.
+    async fn ack(&self, tenant: TenantId, device: DeviceId, at: &IntentPosition, pending: u32) -> Result<(), TwinFault>;
 
     /// Stores what the device reports. A second arrival changes nothing.
     async fn apply_status(

@@ -85,7 +85,11 @@ pub(super) enum Effect {
     /// What does the device lack whose intent stands here?
     PullIntent(IntentPosition),
     /// The device has applied everything up to here.
-    AckIntent(IntentPosition),
+    AckIntent {
+        at: IntentPosition,
+        /// The earliest epoch of which the device has edits to send; 0: none.
+        pending: u32,
+    },
     ApplyStatus(frame::StatusDelta),
     MergeSite(frame::SiteChanges),
     StoreTelemetry(frame::Telemetry),
@@ -364,7 +368,7 @@ impl Open {
         }
         self.tries = 0;
         self.device = IntentPosition { epoch: ack.epoch, heads: ack.heads };
-        let mut effects = vec![Effect::AckIntent(self.device.clone())];
+        let mut effects = vec![Effect::AckIntent { at: self.device.clone(), pending: ack.pending_epoch }];
         if self.stale {
             effects.extend(self.pull());
         }

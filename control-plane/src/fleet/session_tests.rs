@@ -114,8 +114,11 @@ fn each_frame_of_a_device_has_its_effect() {
     assert_eq!(of(asked), [Effect::Grant(Wish { digest, bases: vec![base], window_log: 20 })], "what is no digest is no base");
     let effects = of(Body::ArtifactRequest(frame::ArtifactRequest { digest: vec![1].into(), ..Default::default() }));
     assert!(matches!(&effects[..], [Effect::Send(Body::ArtifactGrant(grant))] if !grant.error.is_empty()));
-    let ack = frame::IntentAck { epoch: 2, heads: vec![vec![1; 32].into()], resync: false };
-    assert_eq!(of(Body::IntentAck(ack)), [Effect::AckIntent(IntentPosition { epoch: 2, heads: vec![vec![1; 32].into()] })]);
+    let ack = frame::IntentAck { epoch: 2, heads: vec![vec![1; 32].into()], resync: false, pending_epoch: 1 };
+    assert_eq!(
+        of(Body::IntentAck(ack)),
+        [Effect::AckIntent { at: IntentPosition { epoch: 2, heads: vec![vec![1; 32].into()] }, pending: 1 }]
+    );
     assert!(matches!(of(Body::Goodbye(Default::default()))[..], [Effect::Send(Body::Goodbye(_)), Effect::Close]));
 }
 
@@ -127,14 +130,14 @@ fn edits_made_while_an_update_is_in_flight_follow_its_acknowledgement_as_one() {
     assert!(session.step(Event::IntentChanged, NOW).is_empty());
     assert!(session.step(Event::IntentChanged, NOW).is_empty());
     let effects = session.step(bytes(Body::IntentAck(frame::IntentAck { epoch: 1, ..Default::default() })), NOW);
-    assert!(matches!(effects[..], [Effect::AckIntent(_), Effect::PullIntent(_)]), "{effects:?}");
+    assert!(matches!(effects[..], [Effect::AckIntent { .. }, Effect::PullIntent(_)]), "{effects:?}");
 }
 
 #[test]
 fn a_device_that_cannot_apply_gets_a_document_and_is_not_asked_for_ever() {
     let mut session = open();
     session.step(Event::IntentPulled(changes()), NOW);
-    let resync = || bytes(Body::IntentAck(frame::IntentAck { epoch: 1, heads: vec![], resync: true }));
+    let resync = || bytes(Body::IntentAck(frame::IntentAck { epoch: 1, resync: true, ..Default::default() }));
     assert_eq!(session.step(resync(), NOW), [Effect::PullIntent(IntentPosition::default())]);
     session.step(Event::IntentPulled(changes()), NOW);
     session.step(resync(), NOW);

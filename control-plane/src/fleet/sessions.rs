@@ -217,8 +217,8 @@ impl Driver<'_> {
         let ports = &self.inner.ports;
         Ok(match effect {
             Effect::PullIntent(at) => Done::then(Event::IntentPulled(ports.twins.pull(tenant, device, &at).await?)),
-            Effect::AckIntent(at) => {
-                ports.twins.ack(tenant, device, &at).await?;
+            Effect::AckIntent { at, pending } => {
+                ports.twins.ack(tenant, device, &at, pending).await?;
                 Done::Nothing
             }
             Effect::ApplyStatus(delta) => {

@@ -57,7 +57,7 @@ impl TwinSource for Desk {
     async fn pull(&self, _: TenantId, _: DeviceId, _: &IntentPosition) -> Result<Option<Body>, TwinFault> {
         Ok(self.updates.lock().unwrap().pop())
     }
-    async fn ack(&self, _: TenantId, _: DeviceId, at: &IntentPosition) -> Result<(), TwinFault> {
+    async fn ack(&self, _: TenantId, _: DeviceId, at: &IntentPosition, _: u32) -> Result<(), TwinFault> {
         self.acks.lock().unwrap().push(at.clone());
         Ok(())
     }

@@ -128,7 +128,7 @@ impl Twins {
             epoch: FIRST_EPOCH,
             birth_bytes: document.len(),
             document,
-            acked_epoch: FIRST_EPOCH,
+            needed_epoch: FIRST_EPOCH,
             quarantine: BTreeMap::new(),
         };
         store::insert(tx, tenant, device, &row, now).await?;
@@ -216,13 +216,14 @@ impl Twins {
         })
     }
 
-    /// The device has everything up to `epoch` and `heads`: the moment to begin a new epoch, if it is time for one.
+    /// The device has everything up to `epoch` and `heads`, and edits to send of no epoch before `pending`, or none where that is 0:
+    /// the moment to forget what ended before, and to begin a new epoch, if it is time for one.
     pub(crate) async fn ack<H: AsRef<[u8]>>(
         &self,
         tenant: TenantId,
         device: DeviceId,
-        epoch: u32,
-        heads: &[H],
+        (epoch, heads): (u32, &[H]),
+        pending: u32,
     ) -> Result<(), StoreError> {
         let held = self.read(tenant, device).await?;
         if epoch != held.row.epoch {
@@ -233,12 +234,13 @@ impl Twins {
         let mut own = held.intent.heads();
         own.sort();
         let outgrown = heads == own && held.intent.needs_compaction(held.row.document.len(), held.row.birth_bytes, true);
-        if held.row.acked_epoch == epoch && !outgrown {
+        let needed = if pending == 0 { epoch } else { pending.min(epoch) };
+        if held.row.needed_epoch == needed && !outgrown {
             return Ok(());
         }
         let now = self.clock.now();
         let mut tx = self.db.begin().await?;
-        store::set_acked(&mut tx, tenant, device, epoch).await?;
+        store::set_needed(&mut tx, tenant, device, epoch, needed).await?;
         if outgrown {
             let held = self.hold(tenant, device, store::twin(&mut *tx, tenant, device).await?)?;
             let same = held.row.epoch == epoch && held.intent.heads().iter().all(|head| own.contains(head));
@@ -266,7 +268,7 @@ impl Twins {
             && (held.row.revision, held.row.epoch) == (row.revision, row.epoch)
         {
             // Small columns change without the revision.
-            return Ok(if held.row.acked_epoch == row.acked_epoch && held.row.quarantine == row.quarantine {
+            return Ok(if held.row.needed_epoch == row.needed_epoch && held.row.quarantine == row.quarantine {
                 held
             } else {
                 Arc::new(Held { row, intent: held.intent.clone() })
@@ -306,7 +308,7 @@ impl Twins {
             return Ok(None);
         }
         if let Some((epoch, document)) = ended {
-            store::put_epoch(tx, tenant, device, epoch, document, row.acked_epoch, now).await?;
+            store::put_epoch(tx, tenant, device, epoch, document, row.needed_epoch, now).await?;
         }
         if changed {
             let labels = intent.view().labels;

@@ -91,7 +91,7 @@ impl Twins {
                 accepted.lost = replay.lost;
             }
             if !outcome.accepted.is_empty() {
-                store::put_epoch(&mut tx, tenant, device, changes.epoch, old.save(), held.row.acked_epoch, now).await?;
+                store::put_epoch(&mut tx, tenant, device, changes.epoch, old.save(), held.row.needed_epoch, now).await?;
             }
         }
 

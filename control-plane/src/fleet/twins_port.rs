@@ -40,8 +40,8 @@ impl TwinSource for Twins {
         Ok(Twins::pull(self, tenant, device, at.epoch, &at.heads).await?)
     }
 
-    async fn ack(&self, tenant: TenantId, device: DeviceId, at: &IntentPosition) -> Result<(), TwinFault> {
-        Ok(Twins::ack(self, tenant, device, at.epoch, &at.heads).await?)
+    async fn ack(&self, tenant: TenantId, device: DeviceId, at: &IntentPosition, pending: u32) -> Result<(), TwinFault> {
+        Ok(Twins::ack(self, tenant, device, (at.epoch, &at.heads), pending).await?)
     }
 
     async fn apply_status(&self, tenant: TenantId, device: DeviceId, delta: StatusDelta) -> Result<StatusAck, TwinFault> {

@@ -10,8 +10,8 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Executor, Row};
 use std::collections::BTreeMap;
 
-/// Ended epochs that are kept beside the one that the device holds. It says which it holds as soon as it has one, and what the site edited
-/// before that comes in the same session; the one before the present bridges a session that broke in between.
+/// While a device is away or a new epoch is on its way to it: the present epoch and the one before are kept beside the one that it
+/// holds. A session that broke as an epoch ended goes on from there.
 const KEPT_EPOCHS: i64 = 2;
 
 /// A device's intent as it is stored.
@@ -21,7 +21,8 @@ pub(super) struct TwinRow {
     pub(super) epoch: u32,
     pub(super) document: Vec<u8>,
     pub(super) birth_bytes: usize,
-    pub(super) acked_epoch: u32,
+    /// The earliest epoch that the device may have edits to send of.
+    pub(super) needed_epoch: u32,
     /// Authors of whom a change was refused in this epoch, and why.
     pub(super) quarantine: BTreeMap<String, String>,
 }
@@ -51,7 +52,7 @@ pub(super) async fn twin<'e>(
 }
 
 const TWIN: &str =
-    "SELECT device_id, revision, epoch, document, birth_bytes, acked_epoch, quarantine FROM twins WHERE tenant_id = $1";
+    "SELECT device_id, revision, epoch, document, birth_bytes, needed_epoch, quarantine FROM twins WHERE tenant_id = $1";
 
 fn twin_row(row: &AnyRow) -> Result<TwinRow, StoreError> {
     let quarantine: String = row.try_get("quarantine")?;
@@ -60,7 +61,7 @@ fn twin_row(row: &AnyRow) -> Result<TwinRow, StoreError> {
         epoch: number(row, "epoch")?,
         document: row.try_get("document")?,
         birth_bytes: number(row, "birth_bytes")?,
-        acked_epoch: number(row, "acked_epoch")?,
+        needed_epoch: number(row, "needed_epoch")?,
         quarantine: serde_json::from_str(&quarantine).map_err(|e| StoreError::Corrupt(format!("column quarantine: {e}")))?,
     })
 }
@@ -90,7 +91,7 @@ pub(super) async fn insert(
     row: &TwinRow,
     now: Micros,
 ) -> Result<(), StoreError> {
-    let sql = "INSERT INTO twins (tenant_id, device_id, revision, epoch, document, birth_bytes, acked_epoch, quarantine, updated_us) \
+    let sql = "INSERT INTO twins (tenant_id, device_id, revision, epoch, document, birth_bytes, needed_epoch, quarantine, updated_us) \
                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     sqlx::query(sql)
         .bind(tenant.to_string())
@@ -99,7 +100,7 @@ pub(super) async fn insert(
         .bind(i64::from(row.epoch))
         .bind(row.document.clone())
         .bind(integer(row.birth_bytes)?)
-        .bind(i64::from(row.acked_epoch))
+        .bind(i64::from(row.needed_epoch))
         .bind(json(&row.quarantine))
         .bind(now.0)
         .execute(tx)
@@ -116,14 +117,14 @@ pub(super) async fn update(
     next: &TwinRow,
     now: Micros,
 ) -> Result<bool, StoreError> {
-    let sql = "UPDATE twins SET revision = $1, epoch = $2, document = $3, birth_bytes = $4, acked_epoch = $5, quarantine = $6, \
+    let sql = "UPDATE twins SET revision = $1, epoch = $2, document = $3, birth_bytes = $4, needed_epoch = $5, quarantine = $6, \
                updated_us = $7 WHERE tenant_id = $8 AND device_id = $9 AND revision = $10 AND epoch = $11";
     let done = sqlx::query(sql)
         .bind(integer(next.revision)?)
         .bind(i64::from(next.epoch))
         .bind(next.document.clone())
         .bind(integer(next.birth_bytes)?)
-        .bind(i64::from(next.acked_epoch))
+        .bind(i64::from(next.needed_epoch))
         .bind(json(&next.quarantine))
         .bind(now.0)
         .bind(tenant.to_string())
@@ -135,14 +136,29 @@ pub(super) async fn update(
     Ok(done.rows_affected() == 1)
 }
 
-/// The device holds epoch `epoch` now.
-pub(super) async fn set_acked(tx: &mut AnyConnection, tenant: TenantId, device: DeviceId, epoch: u32) -> Result<(), StoreError> {
-    sqlx::query("UPDATE twins SET acked_epoch = $1 WHERE tenant_id = $2 AND device_id = $3 AND epoch = $1")
-        .bind(i64::from(epoch))
+/// The device holds `epoch`, the present one unless this comes late, and speaks of none before `needed`: those are forgotten.
+pub(super) async fn set_needed(
+    tx: &mut AnyConnection,
+    tenant: TenantId,
+    device: DeviceId,
+    epoch: u32,
+    needed: u32,
+) -> Result<(), StoreError> {
+    let set = sqlx::query("UPDATE twins SET needed_epoch = $1 WHERE tenant_id = $2 AND device_id = $3 AND epoch = $4")
+        .bind(i64::from(needed))
         .bind(tenant.to_string())
         .bind(device.to_string())
-        .execute(tx)
+        .bind(i64::from(epoch))
+        .execute(&mut *tx)
         .await?;
+    if set.rows_affected() == 1 {
+        sqlx::query("DELETE FROM twin_epochs WHERE tenant_id = $1 AND device_id = $2 AND epoch < $3")
+            .bind(tenant.to_string())
+            .bind(device.to_string())
+            .bind(i64::from(needed))
+            .execute(tx)
+            .await?;
+    }
     Ok(())
 }
 
@@ -159,14 +175,14 @@ pub(super) async fn epoch(
 }
 
 /// Keeps the document of an earlier epoch, or what became of it, and drops those that are out of reach: all but the newest
-/// and `held`, the one that the device has.
+/// and `needed`, the earliest that the device may have edits of.
 pub(super) async fn put_epoch(
     tx: &mut AnyConnection,
     tenant: TenantId,
     device: DeviceId,
     epoch: u32,
     document: Vec<u8>,
-    held: u32,
+    needed: u32,
     now: Micros,
 ) -> Result<(), StoreError> {
     let sql = "INSERT INTO twin_epochs (tenant_id, device_id, epoch, document, ended_us) VALUES ($1, $2, $3, $4, $5) \
@@ -185,7 +201,7 @@ pub(super) async fn put_epoch(
     )
     .bind(tenant.to_string())
     .bind(device.to_string())
-    .bind(i64::from(held))
+    .bind(i64::from(needed))
     .bind(KEPT_EPOCHS)
     .execute(tx)
     .await?;

@@ -234,7 +234,7 @@ async fn an_epoch_ends_when_the_device_has_all_of_it_and_an_edit_of_the_old_one_
     let revision = bench.twins.intent(bench.tenant, bench.device).await.unwrap().revision;
     let all = bench.pulled().await;
     assert_eq!(all.epoch(), 1);
-    bench.twins.ack(bench.tenant, bench.device, 1, &all.wire_heads()).await.unwrap();
+    bench.twins.ack(bench.tenant, bench.device, (1, &all.wire_heads()), 1).await.unwrap();
     let next = bench.pulled().await;
     assert_eq!((next.epoch(), next.len()), (2, 2));
     // What people see is the same.
@@ -251,8 +251,17 @@ async fn an_epoch_ends_when_the_device_has_all_of_it_and_an_edit_of_the_old_one_
     assert_eq!(bench.mirrored().await["site"], "cellar");
     let site = bench.actions().await.into_iter().filter(|(actor, _)| actor == "site:alice").count();
     assert_eq!(site, 1);
-    let ack = bench.merge(7, vec![edit]).await;
+    let ack = bench.merge(7, vec![edit.clone()]).await;
     assert!(ack.rejected[0].reason.contains("epoch 7"));
+
+    // The ended one is kept until the device has the new one and nothing to send of the old.
+    let now = bench.pulled().await;
+    bench.twins.ack(bench.tenant, bench.device, (2, &now.wire_heads()), 1).await.unwrap();
+    assert_eq!(bench.merge(1, vec![edit.clone()]).await.merged.len(), 1);
+    bench.twins.ack(bench.tenant, bench.device, (2, &now.wire_heads()), 0).await.unwrap();
+    assert!(bench.merge(1, vec![edit]).await.rejected[0].reason.contains("make the edit again"));
+    let kept: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM twin_epochs").fetch_one(bench.db.pool()).await.unwrap();
+    assert_eq!(kept, 0);
 }
 
 async fn an_absent_device_does_not_let_its_document_grow_for_ever(db: Db) {

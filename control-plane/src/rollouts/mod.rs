@@ -22,9 +22,13 @@ mod rollout_api;
 mod rollout_store;
 #[cfg(test)]
 mod rollout_tests;
+#[cfg(test)]
+mod steer_tests;
 mod store;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod waves_tests;
 
 pub(crate) use api::router;
 pub(crate) use candidate::Offers;

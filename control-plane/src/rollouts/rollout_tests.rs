@@ -43,13 +43,13 @@ fn digits() -> Subject {
     "digits".parse().unwrap()
 }
 
-fn waves(text: &str) -> Plan {
+pub(super) fn waves(text: &str) -> Plan {
     Plan { waves: text.parse().unwrap(), auto_revert: true, ..Plan::default() }
 }
 
 impl World {
     /// So many devices of the lab that run digits@1.
-    async fn lab(&self, devices: usize) -> Vec<DeviceId> {
+    pub(super) async fn lab(&self, devices: usize) -> Vec<DeviceId> {
         let lab: Vec<_> = (0..devices).map(|n| self.device(&format!("lab-{n}"), &[("site", "lab")])).collect();
         self.deploy("digits@1", "site=lab").await;
         self.reconcile().await;
@@ -60,7 +60,7 @@ impl World {
         lab
     }
 
-    async fn roll_out(&self, model: &str, selector: &str, plan: Plan) -> Deployment {
+    pub(super) async fn roll_out(&self, model: &str, selector: &str, plan: Plan) -> Deployment {
         self.registry.clock.advance(Duration::from_secs(1));
         match self.deployments.roll_out(&self.alice, model, selector, plan, None).await.unwrap() {
             Made::New(row) => row,
@@ -69,7 +69,7 @@ impl World {
     }
 
     /// The device does what it is told, and vouches for it.
-    fn vouch(&self, device: DeviceId, health: Health) {
+    pub(super) fn vouch(&self, device: DeviceId, health: Health) {
         let tenant = self.alice.tenant;
         self.fleet.change(tenant, device, |twin| {
             for (subject, desired) in &twin.wanted.desired {
@@ -107,7 +107,7 @@ impl World {
     }
 
     /// Lets the rollout go on until it has nothing to do, with devices that end up in `health`.
-    async fn turn(&self, id: DeploymentId, health: Health, devices: &[DeviceId]) {
+    pub(super) async fn turn(&self, id: DeploymentId, health: Health, devices: &[DeviceId]) {
         self.registry.clock.advance(Duration::from_secs(1));
         Conductor::new(self.deployments.clone()).advance(self.alice.tenant, id).await.unwrap();
         self.reconcile().await;
@@ -121,15 +121,15 @@ impl World {
         self.reconcile().await;
     }
 
-    fn online(&self, device: DeviceId) -> bool {
+    pub(super) fn online(&self, device: DeviceId) -> bool {
         self.fleet.twins.lock().unwrap()[&(self.alice.tenant, device)].online
     }
 
-    fn count(&self, devices: &[DeviceId], version: u64) -> usize {
+    pub(super) fn count(&self, devices: &[DeviceId], version: u64) -> usize {
         devices.iter().filter(|device| self.versions(**device) == [version]).count()
     }
 
-    async fn phase(&self, id: DeploymentId) -> Phase {
+    pub(super) async fn phase(&self, id: DeploymentId) -> Phase {
         self.deployments.rollout(self.alice.tenant, id).await.unwrap().rollout.unwrap().course.phase
     }
 
@@ -137,11 +137,11 @@ impl World {
         self.deployments.rollout(self.alice.tenant, id).await.unwrap().rollout.unwrap().course.reason
     }
 
-    async fn members(&self, id: DeploymentId) -> Vec<Member> {
+    pub(super) async fn members(&self, id: DeploymentId) -> Vec<Member> {
         self.deployments.members(self.alice.tenant, id, (None, None), "", 1_000).await.unwrap()
     }
 
-    async fn steer(&self, id: DeploymentId, command: Command) -> Result<(), DeploymentError> {
+    pub(super) async fn steer(&self, id: DeploymentId, command: Command) -> Result<(), DeploymentError> {
         self.deployments.steer(&self.alice, id, &command, "because").await.map(drop)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Breach, Comparison, Constraints, Experiment, Gate, Limit, MAX_GATES, MAX_WATCH_S, Metric, Share, Threshold};
 use super::{UpdatePolicy, Waves, Window};
+use crate::time::Micros;
 use serde::{Deserialize, Serialize};
 
 /// The longest soak or experiment of one wave, in seconds: thirty days.
@@ -42,6 +43,15 @@ pub struct Plan {
     #[schema(value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<Window>,
+    /// Percent of its battery below which a device waits, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_battery_percent: Option<u8>,
+    /// Degrees Celsius of its hottest sensor above which a device waits, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_temperature_c: Option<f64>,
+    /// A device that has not begun by then does not any more: it fails as too late.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_after_us: Option<Micros>,
     /// Seconds after which a device that says nothing counts as silent; 0 means an hour, with a window eight days.
     pub deadline_s: u32,
     /// Bring the devices back when the rollout is aborted.
@@ -73,6 +83,9 @@ impl Default for Plan {
             max_failed: Limit::Percent(500),
             on_failure: Breach::Abort,
             window: None,
+            min_battery_percent: None,
+            max_temperature_c: None,
+            not_after_us: None,
             deadline_s: 0,
             auto_revert: false,
             approve: false,
@@ -110,6 +123,12 @@ impl Plan {
         }
         if self.watch_s.is_some_and(|watch| watch > MAX_WATCH_S) {
             return fail("watch_s", format!("a device watches at most a week ({MAX_WATCH_S} s)"));
+        }
+        if self.min_battery_percent.is_some_and(|percent| percent > 100) {
+            return fail("min_battery_percent", "a battery has at most 100 percent".into());
+        }
+        if self.max_temperature_c.is_some_and(|degrees| !degrees.is_finite()) {
+            return fail("max_temperature_c", "give a number of degrees Celsius".into());
         }
         match (&self.experiment, self.experiment_s) {
             (None, 0) | (Some(_), 1..=MAX_SOAK_S) => {}
@@ -149,6 +168,9 @@ impl Plan {
             window: self.window.clone(),
             watch_s: self.watch_s.unwrap_or(self.soak_s.min(MAX_WATCH_S)),
             experiment: self.experiment.clone().filter(|_| trial),
+            min_battery_percent: self.min_battery_percent,
+            max_temperature_c: self.max_temperature_c,
+            not_after_us: self.not_after_us,
             ..UpdatePolicy::default()
         };
         for gate in self.gates.iter().filter(|gate| matches!(gate.comparison, Comparison::Less | Comparison::AtMost)) {
@@ -185,6 +207,14 @@ mod tests {
         assert_eq!((plan.policy(true).max_p95_ratio, plan.policy(true).watch_s), (Some(1.2), 600));
         let text = serde_json::to_string(&plan).unwrap();
         assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+        // What a device decides by itself is told to it.
+        let careful =
+            Plan { min_battery_percent: Some(30), max_temperature_c: Some(70.0), not_after_us: Some(Micros(9)), ..plan };
+        let policy = careful.policy(false);
+        assert_eq!(
+            (policy.min_battery_percent, policy.max_temperature_c, policy.not_after_us),
+            (Some(30), Some(70.0), Some(Micros(9)))
+        );
     }
 
     #[test]
@@ -197,6 +227,8 @@ mod tests {
             ("experiment_s", Plan { experiment_s: 5, ..Plan::default() }),
             ("experiment_s", Plan { experiment: shadow.clone(), ..Plan::default() }),
             ("experiment", Plan { experiment: Some(Experiment::Shadow { percent: 0 }), experiment_s: 5, ..Plan::default() }),
+            ("min_battery_percent", Plan { min_battery_percent: Some(101), ..Plan::default() }),
+            ("max_temperature_c", Plan { max_temperature_c: Some(f64::NAN), ..Plan::default() }),
             ("gates", Plan { gates: vec!["drift<1".parse().unwrap(); MAX_GATES + 1], ..Plan::default() }),
         ];
         for (field, plan) in bad {

@@ -76,7 +76,7 @@ impl Replica {
         };
         let heads = intent.heads().iter().map(hex).collect();
         self.status.set(path::INTENT, &IntentStatus { epoch: intent.epoch(), heads, pending: 0 });
-        IntentAck { epoch: intent.epoch(), heads: intent.wire_heads(), resync }
+        IntentAck { epoch: intent.epoch(), heads: intent.wire_heads(), resync, pending_epoch: 0 }
     }
 }
 

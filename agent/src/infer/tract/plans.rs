@@ -160,3 +160,29 @@ pub(super) fn missing_operators(summary: &Summary) -> Vec<String> {
     let bare = |op: &str| op.rsplit('.').next().unwrap_or(op).to_owned();
     summary.ops.iter().filter(|entry| !known.contains_key(&bare(&entry.op))).map(|entry| entry.op.clone()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_few_shapes_are_kept_newest_first() {
+        let file = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/digits/digits.onnx"));
+        let (source, bytes) = Source::open(file, 1 << 20).unwrap();
+        let summary = aidos_optimizer::onnx::inspect(bytes, &aidos_optimizer::onnx::Limits::default()).unwrap();
+        let signature = super::super::signature(&summary).unwrap();
+        let plans = Plans::new(64 << 20);
+        let plan = |batch: usize| plans.get(&signature, &source, &vec![vec![batch, 1, 28, 28]]).unwrap();
+        let kept = || plans.kept().iter().map(|entry| entry.shapes[0][0]).collect::<Vec<_>>();
+        let first = plan(1);
+        for batch in 2..=KEPT {
+            plan(batch);
+        }
+        // One that is there is given again and is the newest then; the one used longest ago makes room.
+        assert!(Arc::ptr_eq(&first, &plan(1)));
+        plan(KEPT + 1);
+        assert_eq!(kept(), [KEPT + 1, 1, KEPT, KEPT - 1]);
+        plans.clear();
+        assert!(kept().is_empty() && !Arc::ptr_eq(&first, &plan(1)));
+    }
+}

@@ -40,6 +40,8 @@ pub(in super::super) struct Context<'a> {
     pub(in super::super) started: Instant,
     /// Told of what is wrong while the session goes on.
     pub(in super::super) trouble: &'a (dyn Fn(&str) + Send + Sync),
+    /// Told when the control plane has taken what the device reports.
+    pub(in super::super) synced: &'a (dyn Fn() + Send + Sync),
 }
 
 /// Runs the session to its end. `note` tells the plane how the one before ended; `opened` is called upon `Welcome`; `leave`
@@ -262,7 +264,10 @@ impl<F: FnMut(&Welcome) + Send> Driver<'_, F> {
                 let applied = self.keep(ports.intent.apply_document(document)).await?;
                 self.events.extend(applied.map(Event::IntentApplied));
             }
-            Effect::StatusAcked(ack) => port(ports.status.ack(ack)).await?,
+            Effect::StatusAcked(ack) => {
+                port(ports.status.ack(ack)).await?;
+                (self.context.synced)();
+            }
             Effect::SiteAcked(ack) => drop(self.keep(ports.intent.site_ack(ack)).await?),
             Effect::SpoolAcked(seq) => drop(self.keep(ports.spool.ack(seq)).await?),
             Effect::Execute(command) => {

@@ -1,5 +1,5 @@
-//! One update that is good, one that comes as a delta and one that goes back, with the disk failing or the process killed at each point of their ways:
-//! enumerated, not sampled.
+//! One update that is good, one that comes as a delta, one that comes in chunks with golden cases, and one that goes back, with the disk
+//! failing once, failing for good, or the process killed at each point of their ways: enumerated, not sampled.
 //!
 //! The test runs its own binary again as the device, so that a kill is a real one. Each device begins as one that answers with
 //! version 1, is asked for another, and is started again after its end, as a service would be.
@@ -11,7 +11,7 @@ use aidos_protocol::twin::Way;
 use serde::{Deserialize, Serialize};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 const NAME: &str =
     "models::tests::faults::at_every_point_of_an_update_a_kill_or_a_failing_disk_leaves_a_whole_version_that_says_so";
@@ -44,11 +44,20 @@ struct View {
 
 /// The version that fails half of its requests.
 const BAD: u64 = 3;
+/// The version that comes in chunks, and with golden cases. It has much in common with version 1.
+const CHUNKED: u64 = 4;
 /// The wish for version 2 where there is a delta from version 1.
-const PATCHED: u64 = 4;
+const PATCHED: u64 = 5;
+/// How long a device goes on whose disk stays broken.
+const BROKEN: Duration = Duration::from_millis(600);
 
 /// Noise, of which a byte in 64 differs between versions.
 fn bytes(version: u64) -> Vec<u8> {
+    if version == CHUNKED {
+        let mut bytes = self::bytes(1);
+        bytes.splice(150_000..150_000, self::bytes(7)[..60_000].iter().copied());
+        return bytes;
+    }
     let head: &[u8] = if version == BAD { b"errs" } else { b"good" };
     let noise = (0..LENGTH as u64).map(|n| {
         let mixed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -75,9 +84,13 @@ fn view(agent: &Agent) -> View {
 async fn device(dir: &Path, wish: u64) -> i32 {
     let plane = Plane::start().await;
     let version = if wish == PATCHED { 2 } else { wish };
-    let desired = [1, 2, BAD].map(|version| plane.publish(version, &bytes(version)))[version as usize - 1].clone();
+    let mut desired = [1, 2, BAD, CHUNKED].map(|version| plane.publish(version, &bytes(version)))[version as usize - 1].clone();
     if wish == PATCHED {
         plane.patch(&bytes(1), &bytes(2));
+    }
+    if wish == CHUNKED {
+        plane.cut_up(&bytes(CHUNKED));
+        desired.golden_digest = Some(plane.publish(1, super::golden_case().as_bytes()).digest);
     }
     let digest = desired.digest;
     let desired = if wish == BAD { super::watched(desired) } else { desired };
@@ -112,15 +125,22 @@ fn start(dir: &Path, wish: u64, plan: Plan) -> (Result<i32, i32>, Option<Said>) 
     let plan = match plan {
         Plan::Record => "record 0".to_owned(),
         Plan::Fail(number) => format!("fail {number}"),
+        Plan::FailFrom(number) => format!("fail-from {number}"),
         Plan::Kill(number) => format!("kill {number}"),
     };
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", NAME, "--nocapture"])
-        .env(DEVICE, dir)
-        .env(PLAN, plan)
-        .env(WISH, wish.to_string())
-        .output()
-        .unwrap();
+    let forever = plan.starts_with("fail-from");
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", NAME, "--nocapture"]).env(DEVICE, dir).env(PLAN, plan).env(WISH, wish.to_string());
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = std::time::Instant::now();
+    // What cannot be kept is tried again for ever: then the power goes.
+    while forever && child.try_wait().unwrap().is_none() {
+        if begun.elapsed() > BROKEN {
+            child.kill().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let output = child.wait_with_output().unwrap();
     let said = std::fs::read(dir.join("said")).ok().and_then(|text| serde_json::from_slice(&text).ok());
     let ended = output.status.signal().map_or_else(|| Ok(output.status.code().unwrap()), Err);
     if !matches!(ended, Ok(0 | NOT_STARTED) | Err(9)) {
@@ -145,7 +165,7 @@ fn copy(from: &Path, to: &Path) {
 /// A whole old or a whole new version answers, and the status says which.
 fn truthful(view: &View, what: &str) {
     let (version, digest) = view.answers.unwrap_or_else(|| panic!("{what}: nothing answers"));
-    assert!((1..=BAD).contains(&version), "{what}");
+    assert!((1..=CHUNKED).contains(&version), "{what}");
     assert_eq!(digest, Digest::of(&bytes(version)), "{what}: not a whole version");
     let status = view.status.as_ref().unwrap_or_else(|| panic!("{what}: no status"));
     assert_eq!((status.active_version, status.digest), (Some(version), Some(digest)), "{what}");
@@ -165,7 +185,7 @@ fn endure(prepared: &Path, wish: u64, plan: Plan, what: &str) {
     copy(prepared, dir.path());
     let (ended, said) = start(dir.path(), wish, plan);
     match (plan, ended) {
-        (Plan::Kill(_), Err(9)) | (Plan::Fail(_), Ok(NOT_STARTED)) => {
+        (Plan::Kill(_) | Plan::FailFrom(_), Err(9)) | (Plan::Fail(_) | Plan::FailFrom(_), Ok(NOT_STARTED)) => {
             if let Some(said) = said {
                 truthful(said.begun.as_ref().unwrap(), what);
             }
@@ -187,6 +207,7 @@ fn at_every_point_of_an_update_a_kill_or_a_failing_disk_leaves_a_whole_version_t
         let number = number.parse().unwrap();
         match kind {
             "fail" => Plan::Fail(number),
+            "fail-from" => Plan::FailFrom(number),
             "kill" => Plan::Kill(number),
             _ => Plan::Record,
         }
@@ -203,15 +224,29 @@ fn at_every_point_of_an_update_a_kill_or_a_failing_disk_leaves_a_whole_version_t
         let (ended, said) = start(recorded.path(), wish, Plan::Record);
         assert_eq!(ended, Ok(0));
         let said = said.unwrap();
-        assert_eq!(said.way, Some(if wish == PATCHED { Way::Delta } else { Way::Whole }));
+        let way = match wish {
+            PATCHED => Way::Delta,
+            CHUNKED => Way::Chunks,
+            _ => Way::Whole,
+        };
+        assert_eq!(said.way, Some(way));
         said.points.into_iter().enumerate().map(move |(number, name)| (wish, number, name)).collect::<Vec<_>>()
     };
-    let (good, patched, bad) = (points(2), points(PATCHED), points(BAD));
-    let all = || good.iter().chain(&patched).chain(&bad);
+    let (good, patched, chunked, bad) = (points(2), points(PATCHED), points(CHUNKED), points(BAD));
+    let all = || good.iter().chain(&patched).chain(&chunked).chain(&bad);
     let mut names: Vec<&str> = all().map(|(_, _, name)| name.as_str()).collect();
     names.sort_unstable();
     names.dedup();
-    for name in ["download.write", "download.sync", "download.rename", "ledger.begin", "ledger.commit", "ledger.committed"] {
+    for name in [
+        "download.write",
+        "download.sync",
+        "download.rename",
+        "aid.remove",
+        "chunks.remove",
+        "ledger.begin",
+        "ledger.commit",
+        "ledger.committed",
+    ] {
         assert!(names.contains(&name), "{name} was not passed: {names:?}");
     }
     // Two at a time, as many as the smallest machine that builds this has cores.
@@ -224,15 +259,22 @@ fn at_every_point_of_an_update_a_kill_or_a_failing_disk_leaves_a_whole_version_t
                     let (wish, number) = (*wish, *number);
                     endure(prepared.path(), wish, Plan::Kill(number), &format!("{wish}: killed at point {number}, {name}"));
                     endure(prepared.path(), wish, Plan::Fail(number), &format!("{wish}: failed at point {number}, {name}"));
+                    // After a deed is before the next one.
+                    if !name.ends_with("ed") {
+                        let what = format!("{wish}: failed from point {number} on, {name}");
+                        endure(prepared.path(), wish, Plan::FailFrom(number), &what);
+                    }
                 }
             });
         }
     });
     // The figure that this test is about.
     let text = format!(
-        "{} points of an update, {} of one by a delta, {} of one that goes back, each with a kill and a failing disk: {}\n",
+        "{} points of an update, {} of one by a delta, {} of one in chunks, {} of one that goes back, each with a kill, a failing disk and \
+         one that stays broken: {}\n",
         good.len(),
         patched.len(),
+        chunked.len(),
         bad.len(),
         names.join(", ")
     );

@@ -197,14 +197,18 @@ async fn a_version_whose_requests_fail_is_rolled_back_and_both_ends_are_vouched_
     assert_eq!(again.runner.loads.load(Ordering::SeqCst), 1);
 }
 
+/// One golden case.
+fn golden_case() -> String {
+    let exchange = |part| serde_json::json!([{ "name": part, "datatype": "FP32", "shape": [1], "data": [1.0] }]);
+    let case = serde_json::json!({ "request": { "inputs": exchange("x") }, "response": { "model_name": "m", "outputs": exchange("y") } });
+    serde_json::json!({ "cases": [case] }).to_string()
+}
+
 #[tokio::test]
 async fn golden_cases_are_fetched_and_a_version_that_fails_them_never_answers() {
     let (dir, plane) = (tempfile::tempdir().unwrap(), Plane::start().await);
     let agent = Agent::start(dir.path(), &plane).await;
-    let exchange = |part| serde_json::json!([{ "name": part, "datatype": "FP32", "shape": [1], "data": [1.0] }]);
-    let case = serde_json::json!({ "request": { "inputs": exchange("x") }, "response": { "model_name": "m", "outputs": exchange("y") } });
-    let golden = serde_json::json!({ "cases": [case] }).to_string();
-    let golden = plane.publish(1, golden.as_bytes()).digest;
+    let golden = plane.publish(1, golden_case().as_bytes()).digest;
     let with = |model| DesiredModel { golden_digest: Some(golden), ..model };
     agent.want(&[("digits", with(plane.publish(1, b"one")))]);
     agent.ready("digits", 1).await;

@@ -4,7 +4,7 @@ use crate::bandwidth::Throttle;
 use crate::link::{Held, LinkError};
 use crate::models::{FetchError, Source, fetch};
 use crate::neighbours::Neighbours;
-use crate::state::{Chunks, Ledger};
+use crate::state::{ChunkError, Chunks, Ledger};
 use aidos_protocol::artifact::{Digest, Recipe, pack};
 use aidos_protocol::delta::{HEADER_BYTES, Header, MAX_WINDOW_LOG, patch_from};
 use aidos_protocol::frame::{ArtifactChunks, ArtifactDelta, ArtifactGrant};
@@ -372,7 +372,7 @@ async fn whatever_a_server_does_at_one_way_the_next_one_goes_on() {
 }
 
 #[tokio::test]
-async fn a_server_that_stalls_or_changes_its_file_midway_costs_no_more_than_what_it_sent() {
+async fn a_server_that_stalls_or_breaks_off_midway_costs_no_more_than_what_it_sent() {
     let new = noise(8, 1_500_000);
     for fault in [Fault::Stall(500_000), Fault::Cut(500_000)] {
         let depot = Depot::start(b"", &new).await.without(&["patch"]);
@@ -384,6 +384,51 @@ async fn a_server_that_stalls_or_changes_its_file_midway_costs_no_more_than_what
         depot.fetched(&store).await.unwrap();
         let sent = depot.sent("packed").0 + depot.sent("whole").0;
         assert!(sent < new.len() + 70_000, "{fault:?}: {sent}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_changes_midway_is_found_out_thrown_away_and_fetched_anew() {
+    let (new, other) = (noise(8, 600_000), noise(9, 600_000));
+    let depot = Depot::start(b"", &new).await.without(&["patch", "recipe", "packed"]);
+    let (_dir, store) = store(b"other");
+    depot.fails(&["whole"], Fault::Cut(200_000));
+    depot.fetched(&store).await.unwrap_err();
+    depot.heals();
+    // Of the same length, so that nothing but the digest tells.
+    depot.objects.lock().unwrap().insert("whole", other);
+    let error = depot.fetched(&store).await.unwrap_err();
+    assert!(matches!(error, FetchError::Store(ChunkError::Mismatch { .. })), "{error:?}");
+    assert_eq!(store.path(&depot.target.0), None, "nothing of it is used");
+    depot.objects.lock().unwrap().insert("whole", new.clone());
+    depot.sent.lock().unwrap().clear();
+    assert!(std::fs::read(depot.fetched(&store).await.unwrap()).unwrap() == new);
+    assert_eq!(depot.sent("whole").0, new.len(), "it began anew");
+}
+
+#[tokio::test]
+async fn an_address_that_has_expired_is_asked_for_again_and_the_download_goes_on() {
+    let (old, new) = retrained();
+    for (without, name) in
+        [(&["recipe", "packed"][..], "patch"), (&["patch"], "packed"), (&["patch", "recipe", "packed"], "whole")]
+    {
+        let depot = Depot::start(&old, &new).await.without(without);
+        let (_dir, store) = store(&old);
+        let names: &[&'static str] = &["patch", "packed", "whole"];
+        let half = depot.length(name) / 2;
+        depot.fails(names, Fault::Cut(half));
+        depot.fetched(&store).await.unwrap_err();
+        let begun = depot.sent(name).0;
+        assert!(begun > 0, "{name}");
+        // Signed for a while, and the while is over.
+        depot.fails(names, Fault::Status(403));
+        depot.fetched(&store).await.unwrap_err();
+        depot.heals();
+        let asked = depot.asked.lock().unwrap().len();
+        assert!(std::fs::read(depot.fetched(&store).await.unwrap()).unwrap() == new, "{name}");
+        assert_eq!(depot.asked.lock().unwrap().len(), asked + 1, "{name}: with a new address");
+        let sent: usize = names.iter().filter(|is| !without.contains(is)).map(|is| depot.sent(is).0).sum();
+        assert!(sent < depot.length(name) + 70_000, "{name}: {sent} of {}, it did not begin anew", depot.length(name));
     }
 }
 

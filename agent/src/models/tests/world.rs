@@ -7,8 +7,9 @@ use crate::state::Ledger;
 use crate::trust::Unvouched;
 use crate::twin::Voucher;
 use crate::update::Conditions;
+use aidos_protocol::artifact::pack;
 use aidos_protocol::delta::{MAX_WINDOW_LOG, patch_from};
-use aidos_protocol::frame::{ArtifactDelta, ArtifactGrant};
+use aidos_protocol::frame::{ArtifactChunks, ArtifactDelta, ArtifactGrant};
 use aidos_protocol::golden::Golden;
 use aidos_protocol::manifest::Manifest;
 use aidos_protocol::rollout::Experiment;
@@ -30,12 +31,22 @@ struct Patch {
     size: u64,
 }
 
+/// A file in chunks.
+#[derive(Clone, Copy)]
+struct CutUp {
+    recipe: Digest,
+    recipe_size: u64,
+    packed: Digest,
+}
+
 /// Serves blobs by range; the first answers are cut short as often as asked.
 #[derive(Clone, Default)]
 pub(super) struct Plane {
     pub(super) blobs: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
     /// By the target.
     patches: Arc<Mutex<BTreeMap<Digest, Patch>>>,
+    /// By the target.
+    chunks: Arc<Mutex<BTreeMap<Digest, CutUp>>>,
     pub(super) cuts: Arc<AtomicUsize>,
     pub(super) sent: Arc<AtomicUsize>,
     pub(super) online: Arc<AtomicBool>,
@@ -50,7 +61,10 @@ async fn blob(Shared(plane): Shared<Plane>, UrlPath(hex): UrlPath<String>, heade
     use axum::response::IntoResponse as _;
     let Some(bytes) = plane.blobs.lock().unwrap().get(&hex).cloned() else { return StatusCode::NOT_FOUND.into_response() };
     let range = headers[header::RANGE].to_str().unwrap();
-    let from: usize = range.strip_prefix("bytes=").unwrap().trim_end_matches('-').parse().unwrap();
+    let (from, last) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
+    let from: usize = from.parse().unwrap();
+    let all = bytes.len();
+    let bytes = &bytes[..last.parse::<usize>().map_or(all, |last| last + 1)];
     let cut = plane.cuts.load(Ordering::SeqCst) > 0;
     let until = if cut || plane.stalls.load(Ordering::SeqCst) { from + (bytes.len() - from) / 2 } else { bytes.len() };
     plane.sent.fetch_add(until - from, Ordering::SeqCst);
@@ -67,7 +81,7 @@ async fn blob(Shared(plane): Shared<Plane>, UrlPath(hex): UrlPath<String>, heade
     let stall = plane.stalls.load(Ordering::SeqCst);
     let stall = futures::stream::iter(stall.then_some(())).then(|()| std::future::pending::<Result<bytes::Bytes, _>>());
     let body = axum::body::Body::from_stream(whole.chain(stall).chain(rest));
-    let of = format!("bytes {from}-{}/{}", bytes.len() - 1, bytes.len());
+    let of = format!("bytes {from}-{}/{all}", bytes.len() - 1);
     (StatusCode::PARTIAL_CONTENT, [(header::CONTENT_RANGE, of)], body).into_response()
 }
 
@@ -87,6 +101,17 @@ impl Plane {
         let digest = Digest::of(bytes);
         self.blobs.lock().unwrap().insert(digest.hex(), bytes.to_vec());
         DesiredModel::new(version, digest, bytes.len() as u64)
+    }
+
+    /// Has it in chunks, too.
+    pub(super) fn cut_up(&self, target: &[u8]) {
+        let mut packed = Vec::new();
+        let recipe = pack(target, &mut packed).unwrap().encode();
+        let about = CutUp { recipe: Digest::of(&recipe), recipe_size: recipe.len() as u64, packed: Digest::of(&packed) };
+        let mut blobs = self.blobs.lock().unwrap();
+        blobs.insert(about.recipe.hex(), recipe);
+        blobs.insert(about.packed.hex(), packed);
+        self.chunks.lock().unwrap().insert(Digest::of(target), about);
     }
 
     /// Has a delta for those who have `base`.
@@ -112,8 +137,12 @@ impl Source for Plane {
         let delta = patch.filter(|patch| held.bases.contains(&patch.base)).map(|Patch { base, digest, size }| {
             Box::new(ArtifactDelta { base: bytes(&base), digest: bytes(&digest), size, url: url(&digest) })
         });
+        let chunks = self.chunks.lock().unwrap().get(&digest).map(|CutUp { recipe, recipe_size, packed }| {
+            let (recipe_url, packed_url) = (url(recipe), url(packed));
+            Box::new(ArtifactChunks { recipe: bytes(recipe), recipe_size: *recipe_size, recipe_url, packed_url })
+        });
         let size = size.unwrap_or(0);
-        Ok(ArtifactGrant { digest: bytes(&digest), url: url(&digest), size, error, delta, ..Default::default() })
+        Ok(ArtifactGrant { digest: bytes(&digest), url: url(&digest), size, error, delta, chunks, ..Default::default() })
     }
     fn client(&self, _: &str) -> Result<reqwest::Client, String> {
         reqwest::Client::builder().no_proxy().build().map_err(|error| error.to_string())

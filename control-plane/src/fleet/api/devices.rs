@@ -36,6 +36,7 @@ struct ListQuery {
     /// A part of the name, the address or a label's value, or the begin of the id.
     q: Option<String>,
     /// The order.
+    #[param(inline)]
     #[serde(default)]
     sort: DeviceSort,
 }

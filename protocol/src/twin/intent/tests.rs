@@ -459,7 +459,7 @@ fn one_changed_field_costs_at_most_250_bytes_and_one_round_trip() {
         let changes = plane.changes_since(&replica.heads()).unwrap();
         replica.apply(&changes).unwrap();
         let there = encode(VERSION, Body::IntentChanges(IntentChanges { epoch: 1, changes: changes.into() })).unwrap();
-        let ack = IntentAck { epoch: 1, heads: replica.wire_heads(), resync: false };
+        let ack = IntentAck { epoch: 1, heads: replica.wire_heads(), ..Default::default() };
         let back = encode(VERSION, Body::IntentAck(ack)).unwrap();
         // Each frame is preceded by four bytes of length on QUIC.
         let wire = there.len() + back.len() + 8;

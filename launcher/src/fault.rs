@@ -1,0 +1,76 @@
+//! Places on the way of an update where a test has the disk fail or the process end: before and after every write, flush, rename and
+//! removal that the launcher, and the agent by the launcher's words, make. Outside of this crate's tests nothing of it is compiled.
+
+#[cfg(test)]
+pub(crate) use armed::{Plan, after, passed, point};
+
+/// Before a deed of the disk: fails or ends the process when a test says so.
+#[cfg(not(test))]
+#[inline(always)]
+pub(crate) fn point(_name: &'static str) -> std::io::Result<()> {
+    Ok(())
+}
+
+/// After a deed of the disk: ends the process when a test says so.
+#[cfg(not(test))]
+#[inline(always)]
+pub(crate) fn after(_name: &'static str) {}
+
+#[cfg(test)]
+mod armed {
+    use rustix::process::{Signal, getpid, kill_process};
+    use std::io;
+    use std::sync::Mutex;
+
+    /// What happens at the points that are passed, counted from 0.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum Plan {
+        /// The nth fails.
+        Fail(usize),
+        /// The nth and all that follow fail: a disk that stays full or read-only.
+        FailFrom(usize),
+        /// The process ends at the nth.
+        Kill(usize),
+        /// They are counted.
+        Record,
+    }
+
+    static PASSED: Mutex<Option<(Plan, Vec<&'static str>)>> = Mutex::new(None);
+
+    impl Plan {
+        /// From here on, points are counted in this process.
+        pub(crate) fn arm(self) {
+            *PASSED.lock().unwrap() = Some((self, Vec::new()));
+        }
+    }
+
+    /// The points passed since the plan was armed.
+    pub(crate) fn passed() -> Vec<&'static str> {
+        PASSED.lock().unwrap().as_ref().map(|(_, passed)| passed.clone()).unwrap_or_default()
+    }
+
+    /// Whether the point fails.
+    fn pass(name: &'static str) -> bool {
+        let mut guard = PASSED.lock().unwrap();
+        let Some((plan, passed)) = guard.as_mut() else { return false };
+        let number = passed.len();
+        passed.push(name);
+        if *plan == Plan::Kill(number) {
+            kill_process(getpid(), Signal::KILL).expect("a process may end itself");
+        }
+        match *plan {
+            Plan::Fail(at) => number == at,
+            Plan::FailFrom(at) => number >= at,
+            Plan::Kill(_) | Plan::Record => false,
+        }
+    }
+
+    pub(crate) fn point(name: &'static str) -> io::Result<()> {
+        if pass(name) { Err(io::Error::other(format!("injected at {name}"))) } else { Ok(()) }
+    }
+
+    pub(crate) fn after(name: &'static str) {
+        // What has happened cannot fail any more.
+        pass(name);
+    }
+}
