@@ -140,10 +140,11 @@ fn good(dir: &Path) -> Option<(State, &'static str)> {
     Some((state, name))
 }
 
-/// Nothing is on trial or asked for, and what the state calls good runs.
+/// Nothing is on trial or asked for that was not judged, and what the state calls good runs.
 fn rests(dir: &Path) -> bool {
-    let asked = Slots::of(dir).request().ok().flatten().is_some();
-    let good = good(dir).filter(|(state, _)| state.trial.is_none() && !asked);
+    let asked = Slots::of(dir).request().ok().flatten();
+    let open = |state: &State| asked.as_ref().is_some_and(|request| state.last.as_ref().is_none_or(|last| last.id != request.id));
+    let good = good(dir).filter(|(state, _)| state.trial.is_none() && !open(state));
     good.is_some_and(|(_, name)| runs(dir).as_deref() == Some(name))
 }
 

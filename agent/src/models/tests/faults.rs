@@ -75,6 +75,11 @@ fn outcome(wish: u64) -> u64 {
     }
 }
 
+/// A file that nobody asked for.
+fn stray(dir: &Path) -> PathBuf {
+    dir.join("data/artifacts").join(Digest::of(b"stray").hex())
+}
+
 fn view(agent: &Agent) -> View {
     let answers = agent.runner.of("digits").active.map(|(version, bytes)| (version, Digest::of(&bytes)));
     View { answers, status: agent.reconciler.statuses().into_values().next() }
@@ -110,6 +115,13 @@ async fn device(dir: &Path, wish: u64) -> i32 {
         agent.ready("digits", version).await;
     }
     said.ended = Some(view(&agent));
+    // What nobody needs goes right afterwards, or stays where the disk fails.
+    for _ in 0..100 {
+        if !stray(dir).exists() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     agent.cancel.cancel();
     running.await.unwrap();
     // The fault may fall on this question, too: only a run without one is asked for the way.
@@ -218,6 +230,8 @@ fn at_every_point_of_an_update_a_kill_or_a_failing_disk_leaves_a_whole_version_t
     }
     let prepared = tempfile::tempdir().unwrap();
     assert_eq!(start(prepared.path(), 1, Plan::Record).0, Ok(0));
+    // What nobody needs is cleared away, too.
+    std::fs::write(stray(prepared.path()), b"stray").unwrap();
     let points = |wish| {
         let recorded = tempfile::tempdir().unwrap();
         copy(prepared.path(), recorded.path());

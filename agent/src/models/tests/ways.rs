@@ -389,7 +389,7 @@ async fn a_server_that_stalls_or_breaks_off_midway_costs_no_more_than_what_it_se
 
 #[tokio::test]
 async fn a_file_that_changes_midway_is_found_out_thrown_away_and_fetched_anew() {
-    let (new, other) = (noise(8, 600_000), noise(9, 600_000));
+    let (new, other) = (noise(8, 600_000), noise(10, 600_000));
     let depot = Depot::start(b"", &new).await.without(&["patch", "recipe", "packed"]);
     let (_dir, store) = store(b"other");
     depot.fails(&["whole"], Fault::Cut(200_000));
