@@ -111,8 +111,9 @@ async fn a_disk_that_turns_read_only_at_any_step_is_named_and_what_answers_goes_
         relay.hold_after(if step == "midway" { 1 << 20 } else { 1 << 40 });
         let soak = if step == "watched" { "5s" } else { "0" };
         let name = format!("digits@{version}");
-        let made = fleet.cli(&["rollout", "create", &name, "--to", "site=lab", "--soak", soak]);
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let made = fleet.cli(&["rollout", "create", &name, "--to", "site=lab", "--soak", soak, "-o", "json"]);
+        let rollout: Value = serde_json::from_slice(&made.stdout).unwrap_or_else(|_| panic!("{made:?}"));
+        let rollout = format!("rollouts/{}", rollout["id"].as_str().unwrap());
         match step {
             "midway" => {
                 eventually("some of the model is here", async || part(&dir)).await;
@@ -146,6 +147,7 @@ async fn a_disk_that_turns_read_only_at_any_step_is_named_and_what_answers_goes_
         agent.start().await;
         runs(&fleet.api, &id, version.into()).await;
         predicts_seven(&agent.predict("digits", &digit(7)));
+        eventually("the rollout is over", async || (fleet.api.get(&rollout).await["phase"] == "finished").then_some(())).await;
     }
     // The agent ends before its disk does.
     drop(agent);

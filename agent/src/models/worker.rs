@@ -66,17 +66,28 @@ pub(super) fn start(
     stop: CancellationToken,
 ) -> JoinHandle<()> {
     tokio::spawn(async move {
+        let called_off = before.is_some();
         if let Some(before) = before {
             // Its panic, if it had one, was its own.
             let _ = before.await;
         }
-        follow(&inner, &name, desired, again, &stop).await;
+        follow(&inner, &name, desired, (again, called_off), &stop).await;
     })
 }
 
-async fn follow(inner: &Inner, name: &ModelName, desired: Option<DesiredModel>, again: bool, stop: &CancellationToken) {
+async fn follow(
+    inner: &Inner,
+    name: &ModelName,
+    desired: Option<DesiredModel>,
+    (again, called_off): (bool, bool),
+    stop: &CancellationToken,
+) {
     let gone = desired.is_none();
     let Some(mut effect) = inner.tell(name, Event::Desire(desired.map(Box::new)), stop).await else { return };
+    if called_off {
+        // What had come of it takes room until then.
+        clear(inner).await;
+    }
     if again {
         let Some(next) = inner.tell(name, Event::Retry, stop).await else { return };
         effect = next;
@@ -99,6 +110,10 @@ async fn follow(inner: &Inner, name: &ModelName, desired: Option<DesiredModel>, 
     if gone {
         inner.forgotten(name);
     }
+    clear(inner).await;
+}
+
+async fn clear(inner: &Inner) {
     if let Err(error) = inner.collect().await {
         tracing::warn!(%error, "files that nothing needs could not be removed");
     }

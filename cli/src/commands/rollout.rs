@@ -119,6 +119,30 @@ pub(crate) struct What {
     plan: PlanArgs,
 }
 
+/// Something that was done to a rollout, with its reason first.
+#[derive(Serialize)]
+struct Step(ActivityView);
+
+impl Row for Step {
+    const COLUMNS: &'static [&'static str] = &["TIME", "ACTOR", "ACTION", "WHY", "FROM", "DETAIL"];
+    const NARROW: usize = 5;
+    fn cells(&self) -> Vec<String> {
+        let Self(entry) = self;
+        let why = entry.detail["reason"].as_str().filter(|why| !why.is_empty()).unwrap_or("-");
+        vec![
+            output::time(entry.at),
+            entry.actor.clone(),
+            entry.action.clone(),
+            why.to_owned(),
+            entry.from.clone().unwrap_or_else(|| "-".into()),
+            entry.detail.to_string(),
+        ]
+    }
+    fn name(&self) -> String {
+        self.0.id.to_string()
+    }
+}
+
 /// Which, and why.
 #[derive(Debug, Args)]
 pub(crate) struct Steer {
@@ -172,7 +196,8 @@ impl Rollout {
                 steer(&client, global, id, "undo", &UndoRollout { to, reason }).await
             }
             Rollout::History { id } => {
-                output::list(global.output, &client.list::<ActivityView>(&format!("rollouts/{id}/history"), &[]).await?)
+                let done = client.list::<ActivityView>(&format!("rollouts/{id}/history"), &[]).await?;
+                output::list(global.output, &done.into_iter().map(Step).collect::<Vec<_>>())
             }
         }
     }

@@ -14,6 +14,7 @@ use crate::platform::testing;
 use crate::tenants::{Activity, ActivityQuery, Caller, Tenants};
 use aidos_protocol::api::keys::{CreateKey, Role};
 use aidos_protocol::{DeviceId, TenantId};
+use axum::http::{HeaderMap, Method, header};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use tokio_util::sync::CancellationToken;
@@ -143,7 +144,14 @@ pub(super) fn peer(tenant: TenantId, device: DeviceId) -> Peer {
 }
 
 async fn authenticate(tenants: &Tenants, key: &str) -> Caller {
-    tenants.authenticate(Some(&format!("Bearer {key}").try_into().unwrap()), None).await.unwrap()
+    tenants
+        .authenticate(
+            &Method::GET,
+            &HeaderMap::from_iter([(header::AUTHORIZATION, format!("Bearer {key}").try_into().unwrap())]),
+            None,
+        )
+        .await
+        .unwrap()
 }
 
 async fn keys(tenants: &Tenants, owner: &Caller, owner_text: String) -> Keys {

@@ -18,6 +18,7 @@ use aidos_protocol::enrol::{EndpointsView, EnrolRequest, TrustAnchor};
 use aidos_protocol::frame::{self, Body};
 use aidos_protocol::{CommandId, DeviceId, TenantId};
 use async_trait::async_trait;
+use axum::http::{HeaderMap, Method, header};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use std::collections::{BTreeMap, HashMap};
@@ -193,7 +194,10 @@ impl Fleet {
         let key_file = folder.path().join("owner.key");
         tenants.bootstrap(&key_file).await.unwrap();
         let bearer = format!("Bearer {}", std::fs::read_to_string(&key_file).unwrap().trim());
-        let caller = tenants.authenticate(Some(&bearer.parse().unwrap()), None).await.unwrap();
+        let caller = tenants
+            .authenticate(&Method::GET, &HeaderMap::from_iter([(header::AUTHORIZATION, bearer.parse().unwrap())]), None)
+            .await
+            .unwrap();
         Self {
             caller,
             clock,

@@ -329,7 +329,17 @@ impl Deployments {
         };
         let reference = format!("{}@{version}", deployment.subject);
         let made = self.roll_out(caller, &reference, &deployment.selector.to_string(), plan, Some(id)).await?;
-        let (Made::New(row) | Made::Existing(row)) = made;
+        let row = match made {
+            Made::New(row) => {
+                // What undoes it is in its own history, too, with the reason.
+                let mut tx = self.db.begin().await?;
+                let detail = json!({ "reason": reason, "by": row.id, "version": version });
+                self.activity.record(&mut tx, caller, "rollout.undo", &id.to_string(), detail).await?;
+                tx.commit().await?;
+                row
+            }
+            Made::Existing(row) => row,
+        };
         self.rollout(tenant, row.id).await
     }
 

@@ -1,7 +1,7 @@
 //! The endpoints of tenants, keys and activity, and of live events. The only file of this room that knows HTTP.
 
-use super::store::{KeyRow, TenantRow};
-use super::{Activity, ActivityQuery, Owner, Tenants, Viewer};
+use super::views::{key_view, tenant_view};
+use super::{Activity, ActivityQuery, Owner, Tenants, Viewer, session_api};
 use crate::platform::http::{ApiError, Events, Json, Once, PageQuery, Path, Query};
 use crate::platform::metrics::{self, Metrics};
 use aidos_protocol::api::activity::ActivityView;
@@ -26,6 +26,7 @@ struct ApiState {
 
 /// The endpoints of this room.
 pub(crate) fn router(tenants: Tenants, activity: Activity, events: Events, metrics: Metrics) -> OpenApiRouter {
+    let sessions = session_api::router(tenants.clone());
     OpenApiRouter::new()
         .routes(routes!(whoami))
         .routes(routes!(list_tenants, create_tenant))
@@ -36,24 +37,7 @@ pub(crate) fn router(tenants: Tenants, activity: Activity, events: Events, metri
         .routes(routes!(stream_events))
         .routes(routes!(metrics_text))
         .with_state(ApiState { tenants, activity, events, metrics })
-}
-
-fn tenant_view(row: TenantRow) -> TenantView {
-    TenantView { id: row.id, name: row.name, root: row.root, created_at: row.created }
-}
-
-fn key_view(row: KeyRow) -> KeyView {
-    KeyView {
-        id: row.id,
-        name: row.name,
-        role: row.role,
-        hint: row.hint,
-        created_at: row.created,
-        created_by: row.created_by,
-        expires_at: row.expires,
-        revoked_at: row.revoked,
-        last_used_at: row.last_used,
-    }
+        .merge(sessions)
 }
 
 /// What the presented key stands for.

@@ -109,7 +109,7 @@ pub(crate) async fn layer(
     let key = key.ok_or_else(|| ApiError::invalid("Idempotency-Key", format!("a key is 1 to {MAX_KEY} visible characters")))?;
     let key = key.to_owned();
     let from = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-    let caller = idempotency.tenants.authenticate(request.headers().get(header::AUTHORIZATION), from).await?;
+    let caller = idempotency.tenants.authenticate(request.method(), request.headers(), from).await?;
     request.extensions_mut().insert(caller.clone());
     // A task of its own: the client may leave, what it asked for and the note of it belong together.
     match tokio::spawn(idempotency.clone().run(caller.clone(), key.clone(), request, next)).await {

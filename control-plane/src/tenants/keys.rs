@@ -1,4 +1,4 @@
-//! The text of an API key: `aidos_`, 32 random characters, and a checksum of six, all of `0-9 A-Z a-z`.
+//! The text of an API key: `aidos_`, 32 random characters, and a checksum of six, all of `0-9 A-Z a-z`; and secrets that nobody types.
 //!
 //! 32 characters hold 190 random bits, so a plain SHA-256 is enough to store. The checksum lets anyone (also a scanner of
 //! leaked secrets) tell a key from a typo without asking the database.
@@ -25,7 +25,7 @@ pub(crate) struct KeyFormatError;
 impl KeyText {
     /// A new key.
     pub(crate) fn generate() -> Self {
-        let body: String = (0..RANDOM).map(|_| char::from(ALPHABET[rand::random_range(0..ALPHABET.len())])).collect();
+        let body = random_text();
         Self(format!("{PREFIX}{body}{}", checksum(&body)))
     }
 
@@ -61,6 +61,50 @@ impl fmt::Debug for KeyText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.hint())
     }
+}
+
+/// What a session or a login link is known by: as hard to guess as a key, and only ever copied by programs.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Secret(String);
+
+/// A text that cannot be a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this is not a secret of ours")]
+pub(super) struct SecretFormatError;
+
+impl Secret {
+    /// A new one.
+    pub(super) fn generate() -> Self {
+        Self(random_text())
+    }
+
+    /// What is stored.
+    pub(super) fn hash(&self) -> Vec<u8> {
+        Sha256::digest(self.0.as_bytes()).to_vec()
+    }
+
+    /// The whole text: only for the cookie or link that carries it.
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Secret {
+    type Err = SecretFormatError;
+    fn from_str(text: &str) -> Result<Self, SecretFormatError> {
+        let fits = text.len() == RANDOM && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if fits { Ok(Self(text.to_owned())) } else { Err(SecretFormatError) }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+fn random_text() -> String {
+    (0..RANDOM).map(|_| char::from(ALPHABET[rand::random_range(0..ALPHABET.len())])).collect()
 }
 
 /// CRC-32 of `body` in six digits to the base 62.

@@ -5,7 +5,7 @@ use crate::platform::http::ApiError;
 use aidos_protocol::api::keys::Role;
 use aidos_protocol::{ApiKeyId, DeviceId, TenantId};
 use axum::extract::{ConnectInfo, FromRef, FromRequestParts};
-use axum::http::{header, request::Parts};
+use axum::http::request::Parts;
 use std::net::{IpAddr, SocketAddr};
 
 /// Who does something, in which tenant.
@@ -59,8 +59,7 @@ where
         Some(caller) => caller.clone(),
         None => {
             let from = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-            let header = parts.headers.get(header::AUTHORIZATION);
-            let caller = Tenants::from_ref(state).authenticate(header, from).await?;
+            let caller = Tenants::from_ref(state).authenticate(&parts.method, &parts.headers, from).await?;
             parts.extensions.insert(caller.clone());
             caller
         }

@@ -69,7 +69,7 @@ fn tenant_row(row: &AnyRow) -> Result<TenantRow, StoreError> {
     })
 }
 
-fn key_row(row: &AnyRow) -> Result<KeyRow, StoreError> {
+pub(super) fn key_row(row: &AnyRow) -> Result<KeyRow, StoreError> {
     Ok(KeyRow {
         tenant: parsed(row, "tenant_id")?,
         id: parsed(row, "id")?,

@@ -5,7 +5,7 @@
 
 use super::keys::KeyText;
 use super::store::{self, KeyRow, TenantRow};
-use super::{Activity, Caller};
+use super::{Activity, Caller, Sessions};
 use crate::platform::clock::Clock;
 use crate::platform::db::{Db, StoreError, Tx};
 use crate::platform::http::ApiError;
@@ -14,7 +14,7 @@ use aidos_protocol::api::keys::{CreateKey, MAX_KEY_NAME_BYTES, MAX_KEY_TTL_S, MI
 use aidos_protocol::api::tenants::TenantName;
 use aidos_protocol::time::Micros;
 use aidos_protocol::{ApiKeyId, TenantId};
-use axum::http::HeaderValue;
+use axum::http::{HeaderMap, HeaderValue, Method, header};
 use moka::sync::Cache;
 use serde_json::json;
 use std::net::IpAddr;
@@ -37,6 +37,7 @@ pub(crate) struct Tenants {
     db: Db,
     clock: Clock,
     activity: Activity,
+    sessions: Sessions,
     /// When the use of a key was noted last, so that a locked database delays one request of a key and not all.
     noted: Cache<ApiKeyId, Micros>,
 }
@@ -44,7 +45,8 @@ pub(crate) struct Tenants {
 impl Tenants {
     /// The tenants kept in `db`.
     pub(crate) fn new(db: Db, clock: Clock, activity: Activity) -> Self {
-        Self { db, clock, activity, noted: Cache::new(KEYS_NOTED) }
+        let sessions = Sessions::new(db.clone(), clock.clone(), activity.clone());
+        Self { db, clock, activity, sessions, noted: Cache::new(KEYS_NOTED) }
     }
 
     /// Makes the root tenant and its owner's key on the first start, and writes that key to `key_file` (mode 0600). Says
@@ -69,12 +71,31 @@ impl Tenants {
         Ok(store::count_tenants(&mut tx).await? == 0)
     }
 
-    /// Who sends `Authorization: Bearer …`.
-    pub(crate) async fn authenticate(&self, header: Option<&HeaderValue>, from: Option<IpAddr>) -> Result<Caller, ApiError> {
-        let Some(header) = header else { return Err(ApiError::unauthorized("the request carries no API key")) };
+    /// Who sends a request: by `Authorization: Bearer …`, else by a browser's session.
+    pub(crate) async fn authenticate(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        from: Option<IpAddr>,
+    ) -> Result<Caller, ApiError> {
+        if let Some(header) = headers.get(header::AUTHORIZATION) {
+            let key = self.key_of(header).await?;
+            return Ok(Caller::key(key.tenant, key.id, key.role, from));
+        }
+        let caller = self.sessions.authenticate(method, headers, from).await?;
+        caller.ok_or_else(|| ApiError::unauthorized("the request carries no API key"))
+    }
+
+    /// The key in `Authorization: Bearer …`.
+    async fn key_of(&self, header: &HeaderValue) -> Result<KeyRow, ApiError> {
         let text = header.to_str().ok().and_then(|text| text.split_once(' '));
         let text = text.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, key)| key.trim());
         let text = text.ok_or_else(|| ApiError::unauthorized("the Authorization header is not `Bearer` and a key"))?;
+        self.presented(text).await
+    }
+
+    /// The key of this text, if it holds.
+    pub(super) async fn presented(&self, text: &str) -> Result<KeyRow, ApiError> {
         let key: KeyText = text.parse().map_err(|error| ApiError::unauthorized(format!("{error}")))?;
         let now = self.clock.now();
         let row = match store::find_key_by_hash(self.db.pool(), &key.hash()).await {
@@ -82,12 +103,7 @@ impl Tenants {
             Err(StoreError::NotFound) => return Err(ApiError::unauthorized("this API key is not known here")),
             Err(error) => return Err(error.into()),
         };
-        if row.revoked.is_some() {
-            return Err(ApiError::unauthorized("this API key was revoked"));
-        }
-        if row.expires.is_some_and(|end| end <= now) {
-            return Err(ApiError::unauthorized("this API key has expired"));
-        }
+        Self::holds(&row, now)?;
         let last = row.last_used.max(self.noted.get(&row.id));
         if last.is_none_or(|last| last.plus_seconds(LAST_USED_STEP_S) <= now) {
             self.noted.insert(row.id, now);
@@ -96,7 +112,23 @@ impl Tenants {
                 tracing::warn!(error = &error as &dyn std::error::Error, key = %row.id, "the last use of a key was not noted");
             }
         }
-        Ok(Caller::key(row.tenant, row.id, row.role, from))
+        Ok(row)
+    }
+
+    /// Whether a key opens anything at `now`.
+    pub(super) fn holds(key: &KeyRow, now: Micros) -> Result<(), ApiError> {
+        if key.revoked.is_some() {
+            return Err(ApiError::unauthorized("this API key was revoked"));
+        }
+        if key.expires.is_some_and(|end| end <= now) {
+            return Err(ApiError::unauthorized("this API key has expired"));
+        }
+        Ok(())
+    }
+
+    /// The sessions of browsers.
+    pub(super) fn sessions(&self) -> &Sessions {
+        &self.sessions
     }
 
     /// The caller's tenant and key.
@@ -105,6 +137,11 @@ impl Tenants {
         let id = id.ok_or_else(|| ApiError::forbidden("only a key has an identity here"))?;
         let key = store::get_key(self.db.pool(), caller.tenant, id).await?;
         Ok((store::get_tenant(self.db.pool(), caller.tenant).await?, key))
+    }
+
+    /// The tenant of a key.
+    pub(super) async fn of_key(&self, key: &KeyRow) -> Result<TenantRow, ApiError> {
+        Ok(store::get_tenant(self.db.pool(), key.tenant).await?)
     }
 
     /// Whether the caller is of the root tenant, and so may see what concerns all.

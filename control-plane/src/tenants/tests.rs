@@ -28,16 +28,16 @@ both_stores!(
     an_idempotency_key_belongs_to_one_request_of_one_caller,
 );
 
-struct Plane {
-    app: Router,
+pub(super) struct Plane {
+    pub(super) app: Router,
     db: Db,
-    clock: Clock,
+    pub(super) clock: Clock,
     tenants: Tenants,
-    owner: String,
+    pub(super) owner: String,
     _folder: tempfile::TempDir,
 }
 
-async fn plane(db: Db) -> Plane {
+pub(super) async fn plane(db: Db) -> Plane {
     let clock = clock();
     let folder = tempfile::tempdir().unwrap();
     let activity = Activity::new(db.clone(), clock.clone());

@@ -19,7 +19,7 @@ const PLAN: &str = "AIDOS_TEST_PLAN";
 const AGENT: &str = "AIDOS_TEST_AGENT";
 /// Longer than anything that is waited for takes.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long a launcher goes on with a disk that stays broken.
+/// How long a launcher goes on that could not write something down.
 const BROKEN: Duration = Duration::from_millis(700);
 /// The launcher could not begin.
 const NOT_STARTED: i32 = 3;
@@ -88,8 +88,8 @@ fn start(dir: &Path, plan: &str) {
             child.wait().unwrap();
             return;
         }
-        // What cannot be written down is not over: the power goes instead.
-        if plan.starts_with("fail-from") && begun.elapsed() > BROKEN {
+        // What could not be written down is tried again at the next start: the power goes.
+        if plan.starts_with("fail") && begun.elapsed() > BROKEN {
             child.kill().unwrap();
             child.wait().unwrap();
             return;

@@ -12,6 +12,7 @@ pub mod page;
 pub mod problem;
 pub mod releases;
 pub mod rollouts;
+pub mod sessions;
 pub mod telemetry;
 pub mod tenants;
 pub mod tokens;

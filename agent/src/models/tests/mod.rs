@@ -81,8 +81,24 @@ async fn a_download_that_nobody_wants_any_more_ends_as_soon_as_intent_says_so() 
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     plane.stalls.store(false, Ordering::SeqCst);
-    agent.want(&[("digits", plane.publish(2, b"two"))]);
+    let two = plane.publish(2, b"two");
+    agent.want(&[("digits", two.clone())]);
     agent.ready("digits", 2).await;
+
+    // And the one that answers, while the next was coming: nothing of that stays either.
+    plane.stalls.store(true, Ordering::SeqCst);
+    plane.sent.store(0, Ordering::SeqCst);
+    let next = plane.publish(3, &vec![9; 500_000]);
+    agent.want(&[("digits", next.clone())]);
+    while plane.sent.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    agent.want(&[("digits", two)]);
+    let begun = std::time::Instant::now();
+    while agent.store.part(&next.digest).is_some() || begun.elapsed() < Duration::from_millis(50) {
+        assert!(begun.elapsed() < Duration::from_secs(10), "its part stays");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test]

@@ -11,6 +11,9 @@ use std::collections::BTreeSet;
 const OPEN: &[(&str, &str)] = &[
     ("POST /api/v1/enrol", "a device that joins has only its join token, which is checked instead"),
     ("POST /api/v1/enrol/renew", "a device with an expired certificate proves that it holds the old key"),
+    ("POST /api/v1/session", "who signs in shows the key, or a one-time code, in the body"),
+    ("GET /api/v1/session", "tells the session of the cookie that came along, and nothing without one"),
+    ("DELETE /api/v1/session", "ends the session of the cookie that came along, and nothing without one"),
     ("GET /api/v1/ca.pem", "the CA certificate is public; who fetches it compares it with the pin in a join token"),
     ("GET /api/v1/blobs/{tenant}/{digest}", "the URL itself is signed and expires; devices fetch large files by it"),
     ("GET /api/v1/tuf/{tenant}/{access}/anchor", "devices without a root send no key; the address has an unguessable part"),
@@ -34,6 +37,7 @@ fn operations() -> Vec<(&'static str, Role, Option<Value>)> {
     let digest = Digest::of(b"another");
     vec![
         ("GET /api/v1/whoami", Viewer, None),
+        ("POST /api/v1/login-links", Viewer, None),
         ("GET /metrics", Viewer, None),
         ("GET /api/v1/events", Viewer, None),
         ("GET /api/v1/activity", Viewer, None),
