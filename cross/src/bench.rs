@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Each is a file of `tests/bench`.
-const BENCHES: [&str; 6] = ["twin", "spine", "fleet", "site", "delta", "cut_link"];
+const BENCHES: [&str; 7] = ["twin", "spine", "fleet", "pages", "site", "delta", "cut_link"];
 
 /// Runs `only`, or all of them. A figure above its limit fails the run, after it was written.
 pub(crate) fn bench(only: Option<&str>) -> Result<()> {

@@ -2,7 +2,9 @@
 
 use crate::services::Services;
 use crate::setup::{Tools, cargo, eprintln_step, root, run};
-use anyhow::Result;
+use crate::ui;
+use anyhow::{Context as _, Result};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// Runs every gate; with a filter only the tests it names.
@@ -21,6 +23,10 @@ pub(crate) fn test(tools: &Tools, services: &Services, filter: Option<&str>) -> 
     // The end-to-end tests start the real binaries, which `cargo test` alone does not build. With the tests in the same build,
     // dependencies are compiled once: alone, the binaries would have them with other features.
     run(cargo().args(["build", "--workspace", "--bins", "--tests"]))?;
+    if filter.is_none() {
+        ui::check()?;
+        ui::journeys(&binaries()?)?;
+    }
     run(cargo()
         // There are no doc tests; the end-to-end tests come last and close the output.
         .args(["test", "--workspace", "--exclude", "xtask", "--lib", "--bins", "--tests", "--no-fail-fast"])
@@ -30,6 +36,12 @@ pub(crate) fn test(tools: &Tools, services: &Services, filter: Option<&str>) -> 
         .env("AIDOS_TEST_MODELS", &tools.models)
         .env("AIDOS_TEST_PYTHON", &tools.python)
         .env("AIDOS_TEST_TOUGH", &tools.tough_reader))
+}
+
+/// Where cargo puts the binaries: beside this one.
+fn binaries() -> Result<PathBuf> {
+    let this = std::env::current_exe()?;
+    Ok(this.parent().context("a program lies in a folder")?.to_owned())
 }
 
 /// Lets the test that compares the document write it.

@@ -7,6 +7,7 @@ mod bench;
 mod gates;
 mod services;
 mod setup;
+mod ui;
 
 #[derive(Parser)]
 #[command(about = "The project's chores")]

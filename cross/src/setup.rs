@@ -14,6 +14,8 @@ const PROGRAMS: &[(&str, &[&str], &str)] = &[
     ("faketime", &["/usr/bin/faketime"], "faketime"),
     ("nft", &["/usr/sbin/nft"], "nftables"),
     ("ip", &["/usr/bin/ip", "/usr/sbin/ip"], "iproute2"),
+    ("chromium", &["/usr/bin/chromium"], "chromium"),
+    ("mkfs.ext4", &["/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4"], "e2fsprogs"),
 ];
 /// PyPI packages: an S3 server, and unmodified clients of the inference protocol and of TUF repositories.
 const PYTHON: &[&str] =

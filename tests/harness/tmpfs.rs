@@ -1,7 +1,7 @@
-//! A small disk that a test can fill: a tmpfs of its own. Needs the right to mount, which root has outside the strictest containers.
+//! A small disk that a test can fill: a tmpfs of its own. Needs root.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// A mounted disk. Dropping unmounts it.
 pub struct Tmpfs {
@@ -9,13 +9,13 @@ pub struct Tmpfs {
 }
 
 impl Tmpfs {
-    /// Mounts `mebibytes` at `at`; `None` where this user may not mount.
-    pub fn mount(at: &Path, mebibytes: u64) -> Option<Self> {
+    /// Mounts `mebibytes` at `at`. Panics where this user may not mount.
+    pub fn mount(at: &Path, mebibytes: u64) -> Self {
         std::fs::create_dir_all(at).expect("the test's folder is writable");
         let size = format!("size={mebibytes}m");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).stderr(Stdio::null());
-        mount.status().is_ok_and(|status| status.success()).then(|| Self { at: at.to_owned() })
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).output().expect("mount is there");
+        assert!(mounted.status.success(), "this test mounts a small disk, which needs root: {mounted:?}");
+        Self { at: at.to_owned() }
     }
 
     /// Fills it to the last byte but `left`; gives the file to remove for it to have space again.

@@ -10,7 +10,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("optimizer", &["aidos-protocol"]),
     ("agent", &["aidos-launcher", "aidos-protocol", "aidos-optimizer"]),
-    ("control-plane", &["aidos-protocol", "aidos-optimizer"]),
+    ("fleet-ui", &[]),
+    ("control-plane", &["aidos-protocol", "aidos-optimizer", "aidos-fleet-ui"]),
     ("cli", &["aidos-protocol", "aidos-optimizer", "aidos-agent", "aidos-control-plane"]),
 ];
 

@@ -24,6 +24,7 @@ mod steering;
 mod stories;
 mod tenants;
 mod tls;
+mod top;
 mod trust;
 mod up_interrupted;
 mod updates;

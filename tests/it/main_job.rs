@@ -43,6 +43,7 @@ async fn one_command_brings_up_a_fleet_that_answers_and_resumes() {
     let mut first = up("first", folder.path());
     running(&mut first).await;
     predicts_seven(&aidos(folder.path(), &predict));
+    dashboard_opens_by_a_link(folder.path(), &first.log()).await;
     let devices = aidos(folder.path(), &["device", "list", "-o", "name"]);
     assert!(devices.status.success(), "{}", String::from_utf8_lossy(&devices.stderr));
     let device = String::from_utf8_lossy(&devices.stdout).trim().to_owned();
@@ -99,6 +100,33 @@ async fn one_command_brings_up_a_fleet_that_answers_and_resumes() {
     predicts_seven(&by_number("digits@2"));
     let none = by_number("digits@9");
     assert!(none.status.code() == Some(1) && String::from_utf8_lossy(&none.stderr).contains('9'), "{none:?}");
+}
+
+/// The link that was printed, and the one that `aidos open` makes, each sign one browser in, once.
+async fn dashboard_opens_by_a_link(folder: &Path, log: &str) {
+    let printed = log.lines().find(|line| line.starts_with("dashboard:")).unwrap_or_else(|| panic!("{log}"));
+    let opened = aidos(folder, &["open", "--print"]);
+    assert!(opened.status.success(), "{opened:?}");
+    let opened = String::from_utf8_lossy(&opened.stdout).into_owned();
+    let links = [printed.split_whitespace().nth(1).unwrap(), opened.trim()];
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let browser = reqwest::Client::new();
+    for link in links {
+        let (page, code) = link.split_once("#code=").unwrap();
+        let shown = browser.get(page).header("accept", "text/html").send().await.unwrap();
+        assert!(shown.status() == 200 && shown.headers().contains_key("content-security-policy"), "{shown:?}");
+        let session = page.replace("/sign-in", "/api/v1/session");
+        let sign_in = || browser.post(&session).json(&serde_json::json!({ "code": code })).send();
+        let signed_in = sign_in().await.unwrap();
+        assert_eq!(signed_in.status(), 201);
+        let cookie = signed_in.headers()["set-cookie"].to_str().unwrap();
+        assert!(
+            cookie.starts_with("__Host-aidos=") && cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"),
+            "{cookie}"
+        );
+        assert_eq!(sign_in().await.unwrap().status(), 401, "a link works once");
+    }
+    assert_ne!(links[0], links[1]);
 }
 
 #[test]

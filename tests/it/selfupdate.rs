@@ -116,7 +116,7 @@ async fn settings_reach_a_running_agent_and_are_taken_back() {
     // The bound on its line holds for a running agent: half a MiB that does not shrink, at 128 KiB a second, takes seconds.
     assert!(push("[storage]\ndownload_bytes_per_s = 131072\n").status.success());
     device.reports(&fleet, "agent/config", "the bound holds", applied(3)).await;
-    fleet.push("digits", &noise(fleet.folder(), 512 << 10)).await;
+    fleet.push("digits", &noise(fleet.folder(), 1, 512 << 10)).await;
     let begun = std::time::Instant::now();
     fleet.deploy("digits@1", "all").await;
     assert!(begun.elapsed() > std::time::Duration::from_secs(2), "{:?}", begun.elapsed());

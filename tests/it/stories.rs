@@ -22,16 +22,17 @@ pub(crate) fn variant(folder: &Path, number: u32, padding: usize) -> PathBuf {
     documented(folder, number, format!("{number}{}", " ".repeat(padding)))
 }
 
-/// [`variant`] whose padding does not shrink much: hexadecimal digits of a digest after the other.
-pub(crate) fn noise(folder: &Path, padding: usize) -> PathBuf {
+/// [`variant`] whose padding shrinks by half only and has nothing of another's: hexadecimal digits of a digest after the other. So
+/// many bytes go over the line for it, whichever way it comes.
+pub(crate) fn noise(folder: &Path, number: u32, padding: usize) -> PathBuf {
     let mut documentation = String::new();
     for round in 0u64.. {
         if documentation.len() >= padding {
             break;
         }
-        documentation.push_str(&Digest::of(&round.to_le_bytes()).to_string());
+        documentation.push_str(&Digest::of(&[u64::from(number).to_le_bytes(), round.to_le_bytes()].concat()).to_string());
     }
-    documented(folder, 1, documentation)
+    documented(folder, number, documentation)
 }
 
 fn documented(folder: &Path, number: u32, documentation: String) -> PathBuf {

@@ -9,6 +9,7 @@ mod deploy;
 mod device;
 mod key;
 mod model;
+mod open;
 mod predict;
 mod rollout;
 mod rollout_plan;
@@ -16,6 +17,7 @@ mod shell;
 mod status;
 mod tenant;
 mod token;
+mod top;
 mod trust;
 mod up;
 mod watch;
@@ -39,6 +41,10 @@ pub(crate) enum Command {
     Up(up::Up),
     /// What runs, at a glance
     Status(status::Status),
+    /// Watch the fleet and its rollouts, live
+    Top(top::Top),
+    /// Open the dashboard in a browser, signed in
+    Open(open::Open),
     /// Run a model on this machine's agent, or on another device
     Predict(predict::Predict),
     /// Models, versions and aliases
@@ -96,6 +102,8 @@ pub async fn run(args: Args, logging: Logging) -> Result<(), CliError> {
     match args.command {
         Command::Up(command) => command.run(global, logging).await,
         Command::Status(command) => command.run(global).await,
+        Command::Top(command) => command.run(global).await,
+        Command::Open(command) => command.run(global).await,
         Command::Predict(command) => command.run(global).await,
         Command::Model(command) => command.run(global).await,
         Command::Bundle(command) => command.run(global).await,

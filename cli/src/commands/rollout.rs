@@ -355,7 +355,7 @@ fn describe(rollout: &RolloutView) -> String {
     output::pairs(&pairs)
 }
 
-fn phase(phase: RolloutPhase) -> &'static str {
+pub(super) fn phase(phase: RolloutPhase) -> &'static str {
     match phase {
         RolloutPhase::Running => "running",
         RolloutPhase::Paused => "paused",

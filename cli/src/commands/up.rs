@@ -4,7 +4,7 @@
 //! Shutdown: the agent first, so that its last status still arrives, then the control plane.
 
 use super::trust::Change;
-use super::{deploy, model, trust};
+use super::{deploy, model, open, trust};
 use crate::client::Client;
 use crate::context::{self, Context};
 use crate::error::CliError;
@@ -98,7 +98,10 @@ impl Up {
                     prepared = Box::pin(prepare(&plane, &data_dir, no_sample)) => prepared,
                     () = stop.asked() => Err(interrupted()),
                 };
-                let shown = prepared.and_then(|()| summary(&plane, &agent, &data_dir, no_sample));
+                let shown = match prepared {
+                    Ok(()) => summary(&plane, &agent, &data_dir, no_sample).await,
+                    Err(error) => Err(error),
+                };
                 if shown.is_ok() {
                     stop.asked().await;
                     say("stopping …");
@@ -304,9 +307,16 @@ async fn arrive(client: &Client, deployments: &[DeploymentView]) -> Result<(), C
     Ok(())
 }
 
-fn summary(plane: &control_plane::Running, agent: &agent::Running, data_dir: &Path, no_sample: bool) -> Result<(), CliError> {
+async fn summary(
+    plane: &control_plane::Running,
+    agent: &agent::Running,
+    data_dir: &Path,
+    no_sample: bool,
+) -> Result<(), CliError> {
     let link = |address: Option<SocketAddr>| address.map_or("off".into(), |a| a.to_string());
+    let dashboard = open::link(&owner(plane)?).await?;
     output::line(&output::pairs(&[
+        ("dashboard", format!("{dashboard} (works once; `aidos open` makes another)")),
         ("API", format!("{} (docs at {}/docs)", plane.api_url, plane.api_url)),
         ("QUIC link", link(plane.quic_addr)),
         ("MQTT link", link(plane.mqtt_addr)),

@@ -1,6 +1,7 @@
 //! All endpoints in one router, with the layers around them, and the API's TLS.
 
 use super::rooms::Rooms;
+use super::{overview, ui};
 use crate::config::{ApiSecurity, Config};
 use crate::fleet;
 use crate::platform::http::{ApiError, layered, openapi};
@@ -9,7 +10,6 @@ use crate::{registry, rollouts, tenants};
 use anyhow::Context as _;
 use axum::Router;
 use axum::middleware;
-use axum::response::Redirect;
 use axum::routing::get;
 use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
@@ -46,6 +46,7 @@ pub(super) fn endpoints(rooms: &Rooms) -> OpenApiRouter {
         .merge(fleet::router(fleet_state))
         .merge(registry::router(registry, tenants.clone()))
         .merge(rollouts::router(rooms.deployments.clone(), tenants))
+        .merge(overview::router(rooms))
 }
 
 /// All that is served.
@@ -55,10 +56,8 @@ pub(super) fn app(rooms: &Rooms) -> Result<Router, ApiError> {
     let db = rooms.ground.db.clone();
     let ready = move || async move { db.ping().await.map(|()| "ready\n").map_err(ApiError::from) };
     let health = Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(ready));
-    // Whoever opens the address in a browser gets to where the API is described.
-    let front = Router::new().route("/", get(|| async { Redirect::temporary("/docs") }));
     let api = api.layer(middleware::from_fn_with_state(rooms.idempotency.clone(), tenants::idempotency_layer));
-    Ok(layered(api.merge(health).merge(front).merge(openapi::router(&document)?), rooms.ground.metrics.clone()))
+    Ok(layered(api.merge(health).merge(openapi::router(&document)?).merge(ui::router()), rooms.ground.metrics.clone()))
 }
 
 /// TLS as the configuration asks for it; `None` for plain HTTP.

@@ -11,10 +11,12 @@
 mod api;
 mod endpoints;
 mod links;
+mod overview;
 mod ports;
 mod rooms;
 #[cfg(test)]
 mod tests;
+mod ui;
 
 use crate::config::Config;
 use crate::platform::clock::Clock;

@@ -50,7 +50,12 @@ impl TrustSource for Repositories {
 
 /// What a device's status says of what it was told. A device of another version may report what is not known here; that then
 /// counts as not reported.
-fn account(tenant: TenantId, device: DeviceId, keys: &[DeviceKey], status: BTreeMap<String, serde_json::Value>) -> Account {
+pub(super) fn account(
+    tenant: TenantId,
+    device: DeviceId,
+    keys: &[DeviceKey],
+    status: BTreeMap<String, serde_json::Value>,
+) -> Account {
     let mut account = Account::default();
     for (at, value) in status {
         if let Some((subject, status)) = of_subject(&at, path::MODELS, &value) {

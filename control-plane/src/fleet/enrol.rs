@@ -110,7 +110,9 @@ impl Enrolment {
         let detail = json!({ "name": row.name, "token": token.id, "labels": labels, "key": key.key_id });
         activity.record(&mut tx, &caller, "device.enrol", &device.to_string(), detail).await?;
         tx.commit().await?;
-        events.publish(tenant, "device.enrolled", &device.to_string(), json!({ "name": row.name, "labels": labels }));
+        // Who waits for the device knows it by the token that they gave out.
+        let told = json!({ "name": row.name, "token": row.token, "labels": labels });
+        events.publish(tenant, "device.enrolled", &device.to_string(), told);
         Ok(EnrolResponse {
             device_id: device,
             tenant_id: tenant,

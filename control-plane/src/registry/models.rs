@@ -73,6 +73,11 @@ impl Models {
         store::model(self.db.pool(), tenant, name).await?.ok_or_else(|| RegistryError::no_model(name))
     }
 
+    /// How many there are.
+    pub(crate) async fn count(&self, tenant: TenantId) -> Result<u64, RegistryError> {
+        Ok(store::count(self.db.pool(), tenant).await?)
+    }
+
     /// Models by name after `after`, at most `limit`; `search` is part of the name or description, in any case.
     pub(crate) async fn list(
         &self,

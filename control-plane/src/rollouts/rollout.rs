@@ -7,10 +7,11 @@ use super::deployments::{Made, PAGE, Plan as Reach, holder};
 use super::desired::Desired;
 use super::members;
 use super::ports::DeviceFacts;
-use super::rollout_store::{self as rollouts, Member, Rollout};
+use super::rollout_store::{self as rollouts, Cell, Member, Rollout};
 use super::store::{self, Deployment, State};
 use super::{DeploymentError, Deployments};
 use crate::tenants::Caller;
+use aidos_protocol::api::overview::RolloutCounts;
 use aidos_protocol::api::rollouts::{Outcome, RolloutPhase};
 use aidos_protocol::rollout::{Plan, Share};
 use aidos_protocol::selector::Selector;
@@ -202,6 +203,17 @@ impl Deployments {
     ) -> Result<Vec<Member>, DeploymentError> {
         self.get(tenant, id).await?;
         Ok(rollouts::members(self.db.pool(), tenant, id, filter, after, limit).await?)
+    }
+
+    /// Every device, wave by wave, within a wave by id.
+    pub(super) async fn cells(&self, tenant: TenantId, id: DeploymentId) -> Result<Vec<Cell>, DeploymentError> {
+        self.get(tenant, id).await?;
+        Ok(rollouts::cells(self.db.pool(), tenant, id).await?)
+    }
+
+    /// How many rollouts are under way and paused.
+    pub(crate) async fn unfinished(&self, tenant: TenantId) -> Result<RolloutCounts, DeploymentError> {
+        Ok(rollouts::unfinished_counts(self.db.pool(), tenant).await?)
     }
 
     /// How far the devices of each wave are.

@@ -12,13 +12,14 @@ use aidos_protocol::api::Page;
 use aidos_protocol::api::activity::ActivityView;
 use aidos_protocol::api::deployments::{DeploymentCounts, PlannedDevice};
 use aidos_protocol::api::rollouts::{
-    AbortRollout, Because, CreateRollout, ForecastWave, GateView, Outcome, PromoteRollout, RolloutDeviceView, RolloutForecast,
-    RolloutPhase, RolloutStage, RolloutView, UndoRollout, WaveView,
+    AbortRollout, Because, CreateRollout, ForecastWave, GateView, Outcome, PromoteRollout, RolloutCellsView, RolloutDeviceView,
+    RolloutForecast, RolloutPhase, RolloutStage, RolloutView, UndoRollout, WaveView,
 };
 use aidos_protocol::rollout::Plan;
 use aidos_protocol::{DeploymentId, EventId, Subject, time::Micros};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde::Deserialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -28,6 +29,7 @@ pub(super) fn router(deployments: Deployments, tenants: Tenants) -> OpenApiRoute
         .routes(routes!(list, create))
         .routes(routes!(show))
         .routes(routes!(devices))
+        .routes(routes!(cells))
         .routes(routes!(history))
         .routes(routes!(pause))
         .routes(routes!(resume))
@@ -153,6 +155,42 @@ async fn devices(
         });
     }
     Ok(Json(Page { items, next_cursor: rows.next_cursor }))
+}
+
+/// Whether cells are named.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Named {
+    /// Whether to say which device each cell is; who knows that from before needs the outcomes only.
+    #[serde(default = "yes")]
+    #[param(default = true)]
+    ids: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Every device of a rollout, in as few bytes as can be
+#[utoipa::path(get, path = "/api/v1/rollouts/{id}/cells", operation_id = "getRolloutCells", tag = "rollouts",
+    params(("id" = DeploymentId, Path), Named), responses((status = 200, body = RolloutCellsView)))]
+async fn cells(
+    Viewer(caller): Viewer,
+    State(deployments): State<Deployments>,
+    Path(id): Path<DeploymentId>,
+    Query(Named { ids }): Query<Named>,
+) -> Result<Json<RolloutCellsView>, ApiError> {
+    let cells = deployments.cells(caller.tenant, id).await?;
+    let mut waves = Vec::new();
+    for cell in &cells {
+        if waves.len() <= cell.wave {
+            waves.resize(cell.wave + 1, 0);
+        }
+        waves[cell.wave] += 1;
+    }
+    let outcomes: Vec<u8> = cells.iter().map(|cell| cell.outcome as u8).collect();
+    let devices = ids.then(|| cells.iter().flat_map(|cell| *cell.device.as_bytes()).collect::<Vec<u8>>());
+    Ok(Json(RolloutCellsView { waves, outcomes: BASE64.encode(outcomes), devices: devices.map(|ids| BASE64.encode(ids)) }))
 }
 
 /// List what was done to a rollout, newest first
@@ -306,6 +344,8 @@ async fn seen(deployments: &Deployments, tenant: aidos_protocol::TenantId, whole
         superseded_by,
     };
     if let Some(rollout) = rollout {
+        // It may have been aborted since the deployment was read.
+        view.reverted |= rollout.course.reverted;
         let tallies = deployments.tallies(tenant, &rollout).await?;
         let shares = rollout.plan.waves.shares().iter();
         view.waves = shares.zip(tallies).map(|(share, tally)| wave(share.to_string(), tally)).collect();

@@ -5,6 +5,7 @@ use super::desired::Desired;
 use super::machine::Admission;
 use super::store::{parsed, signed, undecodable, unsigned};
 use crate::platform::db::{Among, StoreError};
+use aidos_protocol::api::overview::RolloutCounts;
 use aidos_protocol::api::rollouts::{Outcome, RolloutPhase};
 use aidos_protocol::rollout::Plan;
 use aidos_protocol::twin::HealthReport;
@@ -44,6 +45,14 @@ pub(super) struct Member {
     pub(super) fetched: Option<u64>,
     pub(super) told: Option<Micros>,
     pub(super) updated: Micros,
+}
+
+/// What is drawn of a device of a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cell {
+    pub(super) device: DeviceId,
+    pub(super) wave: usize,
+    pub(super) outcome: Outcome,
 }
 
 impl FromRow<'_, AnyRow> for Rollout {
@@ -359,6 +368,27 @@ pub(super) async fn members(
         .bind(i64::from(limit))
         .fetch_all(pool)
         .await?)
+}
+
+/// Every device of a rollout with its wave and outcome, wave by wave, within a wave by id.
+pub(super) async fn cells(pool: &AnyPool, tenant: TenantId, rollout: DeploymentId) -> Result<Vec<Cell>, StoreError> {
+    let sql = "SELECT device_id, wave, outcome FROM rollout_devices WHERE tenant_id = $1 AND rollout_id = $2 \
+               ORDER BY wave, device_id";
+    let rows = sqlx::query::<Any>(sql).bind(tenant.to_string()).bind(rollout.to_string()).fetch_all(pool).await?;
+    let cell = |row: &AnyRow| Ok(Cell { device: parsed(row, "device_id")?, wave: wave(row)?, outcome: outcome(row)? });
+    rows.iter().map(cell).collect()
+}
+
+/// How many rollouts of a tenant are under way and paused.
+pub(super) async fn unfinished_counts(pool: &AnyPool, tenant: TenantId) -> Result<RolloutCounts, StoreError> {
+    let sql =
+        "SELECT phase, COUNT(*) AS rollouts FROM rollouts WHERE tenant_id = $1 AND phase IN ('running', 'paused') GROUP BY phase";
+    let mut counts = RolloutCounts::default();
+    for row in sqlx::query::<Any>(sql).bind(tenant.to_string()).fetch_all(pool).await? {
+        let counted = if row.try_get::<String, _>("phase")? == "paused" { &mut counts.paused } else { &mut counts.running };
+        *counted = unsigned(&row, "rollouts")?;
+    }
+    Ok(counts)
 }
 
 /// Writes down what a device said. One that has not been told has nothing to say.

@@ -78,8 +78,9 @@ pub(super) async fn session<'e>(from: impl Executor<'e, Database = Any>, hash: &
     Ok(SessionRow { key: key_row(&row)?, used: Micros(row.try_get("used_us")?), expires: Micros(row.try_get("session_end_us")?) })
 }
 
-pub(super) async fn use_session(tx: &mut AnyConnection, hash: &[u8], now: Micros) -> Result<(), StoreError> {
-    sqlx::query("UPDATE sessions SET used_us = $2 WHERE secret_hash = $1").bind(hash.to_vec()).bind(now.0).execute(tx).await?;
+pub(super) async fn use_session(tx: &mut AnyConnection, tenant: TenantId, hash: &[u8], now: Micros) -> Result<(), StoreError> {
+    let sql = "UPDATE sessions SET used_us = $3 WHERE tenant_id = $1 AND secret_hash = $2";
+    sqlx::query(sql).bind(tenant.to_string()).bind(hash.to_vec()).bind(now.0).execute(tx).await?;
     Ok(())
 }
 
@@ -112,7 +113,8 @@ pub(super) async fn take_link(tx: &mut AnyConnection, hash: &[u8], now: Micros) 
                k.last_used_us FROM login_links l JOIN api_keys k ON k.tenant_id = l.tenant_id AND k.id = l.key_id \
                WHERE l.code_hash = $1 AND l.expires_us > $2";
     let key = key_row(&sqlx::query(sql).bind(hash.to_vec()).bind(now.0).fetch_one(&mut *tx).await?)?;
-    let taken = sqlx::query("DELETE FROM login_links WHERE code_hash = $1").bind(hash.to_vec()).execute(tx).await?;
+    let sql = "DELETE FROM login_links WHERE tenant_id = $1 AND code_hash = $2";
+    let taken = sqlx::query(sql).bind(key.tenant.to_string()).bind(hash.to_vec()).execute(tx).await?;
     // On Postgres two may have read it at once; one of them took it.
     if taken.rows_affected() == 1 { Ok(key) } else { Err(StoreError::NotFound) }
 }

@@ -113,7 +113,7 @@ impl Sessions {
         }
         if used.plus_seconds(USED_STEP_S) <= now {
             let mut tx = self.db.begin().await?;
-            store::use_session(&mut tx, &secret.hash(), now).await?;
+            store::use_session(&mut tx, key.tenant, &secret.hash(), now).await?;
             tx.commit().await?;
         }
         Ok(Some(Session { key, csrf: csrf(secret.reveal()), expires }))

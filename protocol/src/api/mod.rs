@@ -8,6 +8,7 @@ pub mod devices;
 pub mod events;
 pub mod keys;
 pub mod models;
+pub mod overview;
 pub mod page;
 pub mod problem;
 pub mod releases;

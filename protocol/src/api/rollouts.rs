@@ -227,6 +227,21 @@ pub struct RolloutDeviceView {
     pub updated_at: Micros,
 }
 
+/// `GET /rollouts/{id}/cells`: every device of a rollout in as few bytes as can be, for who draws them all.
+///
+/// Devices stand wave by wave, within a wave by id: a device keeps its place until another joins its wave or an earlier one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RolloutCellsView {
+    /// How many devices each wave has.
+    pub waves: Vec<u32>,
+    /// A byte for each device, in base64: its outcome, counted from 0 in the order waiting, changing, trying, running, succeeded,
+    /// failed, silent.
+    pub outcomes: String,
+    /// Sixteen bytes for each device, in base64: its id without `dev_`. Left out with `?ids=false`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub devices: Option<String>,
+}
+
 /// `POST /rollouts/{id}/pause` and `/resume`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]

@@ -25,6 +25,7 @@ const OPEN: &[(&str, &str)] = &[
 const OPEN_BESIDE: &[(&str, &str)] = &[
     ("/healthz", "a supervisor asks whether the process lives, and learns nothing else"),
     ("/readyz", "a load balancer asks whether the database answers, and learns nothing else"),
+    ("/", "the dashboard's page; the same for everyone"),
     ("/docs/", "the page that shows the document; the same for everyone"),
     ("/api/v1/openapi.json", "the document; the same for everyone"),
 ];
@@ -40,6 +41,7 @@ fn operations() -> Vec<(&'static str, Role, Option<Value>)> {
         ("POST /api/v1/login-links", Viewer, None),
         ("GET /metrics", Viewer, None),
         ("GET /api/v1/events", Viewer, None),
+        ("GET /api/v1/overview", Viewer, None),
         ("GET /api/v1/activity", Viewer, None),
         ("GET /api/v1/tenants", Viewer, None),
         ("POST /api/v1/tenants", Owner, Some(json!({ "name": "more" }))),
@@ -100,6 +102,7 @@ fn operations() -> Vec<(&'static str, Role, Option<Value>)> {
         ("POST /api/v1/rollouts", Operator, Some(json!({ "subject": "digits@1", "selector": "site=lab" }))),
         ("GET /api/v1/rollouts/{id}", Viewer, None),
         ("GET /api/v1/rollouts/{id}/devices", Viewer, None),
+        ("GET /api/v1/rollouts/{id}/cells", Viewer, None),
         ("GET /api/v1/rollouts/{id}/history", Viewer, None),
         ("POST /api/v1/rollouts/{id}/pause", Operator, Some(json!({}))),
         ("POST /api/v1/rollouts/{id}/resume", Operator, Some(json!({}))),

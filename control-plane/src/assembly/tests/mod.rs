@@ -3,6 +3,7 @@
 mod agents;
 mod authorisation;
 mod document;
+mod fleet_of_rollouts;
 mod plane;
 mod repeated;
 mod running;

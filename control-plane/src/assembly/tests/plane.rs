@@ -152,7 +152,7 @@ impl Plane {
     }
 
     /// A join token and a device that joined with it.
-    async fn device(&self, key: &str) -> (String, String) {
+    pub(super) async fn device(&self, key: &str) -> (String, String) {
         let wish = json!({ "uses": 1, "ttl_s": 600, "labels": { "site": "lab" } });
         let token = self.made("/api/v1/tokens", key, wish).await;
         let device = KeyPair::generate().unwrap();

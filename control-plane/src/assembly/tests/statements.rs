@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// Statements on tenant-owned tables that name no tenant, and why. Found by a part of their text.
 const WITHOUT_TENANT: &[(&str, &str)] = &[
     ("FROM api_keys WHERE secret_hash = $1", "finds the tenant of a presented key"),
+    ("DELETE FROM sessions WHERE secret_hash = $1", "ends the session of who presents its secret"),
     ("DELETE FROM idempotency WHERE created_us < $1", "removes what is old, of all tenants"),
 ];
 

@@ -244,6 +244,11 @@ pub(in crate::registry) async fn aliases(
     Ok(aliases)
 }
 
+pub(in crate::registry) async fn count(pool: &AnyPool, tenant: TenantId) -> Result<u64, StoreError> {
+    let sql = "SELECT COUNT(*) AS models FROM models WHERE tenant_id = $1";
+    Ok(unsigned(&sqlx::query::<Any>(sql).bind(tenant.to_string()).fetch_one(pool).await?, "models")?)
+}
+
 pub(in crate::registry) async fn count_aliases(
     tx: &mut AnyConnection,
     tenant: TenantId,

@@ -1,0 +1,4 @@
+-- What the overview counts, in one index.
+CREATE INDEX devices_at_a_glance ON devices (tenant_id, state, session, agent_version, cert_end_us, last_seen_us);
+-- The order "heard of last".
+CREATE INDEX devices_by_last_seen ON devices (tenant_id, COALESCE(last_seen_us, -1), id);

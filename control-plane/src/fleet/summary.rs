@@ -1,0 +1,46 @@
+//! How many devices there are, by what matters at a glance. It reads `devices` only, and changes nothing.
+
+use super::devices::Devices;
+use super::summary_store as store;
+use crate::platform::db::StoreError;
+use aidos_protocol::TenantId;
+use aidos_protocol::api::overview::{AgentVersionCount, DeviceCounts, EXPIRING_S};
+use std::collections::BTreeMap;
+
+/// A tenant's devices, counted.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Summary {
+    pub(crate) devices: DeviceCounts,
+    pub(crate) never_seen: u64,
+    pub(crate) certificates_expiring: u64,
+    /// Most first.
+    pub(crate) agent_versions: Vec<AgentVersionCount>,
+}
+
+impl Devices {
+    /// Counts a tenant's devices.
+    pub(crate) async fn summary(&self, tenant: TenantId) -> Result<Summary, StoreError> {
+        let soon = self.clock.now().plus_seconds(EXPIRING_S);
+        let mut summary = Summary::default();
+        let mut versions: BTreeMap<String, u64> = BTreeMap::new();
+        for group in store::groups(self.db.pool(), tenant, soon).await? {
+            let counted = match (group.active, group.online) {
+                (false, _) => &mut summary.devices.revoked,
+                (true, true) => &mut summary.devices.online,
+                (true, false) => &mut summary.devices.offline,
+            };
+            *counted += group.devices;
+            if group.active {
+                summary.never_seen += group.never_seen;
+                summary.certificates_expiring += group.expiring;
+                if let Some(version) = group.agent_version {
+                    *versions.entry(version).or_default() += group.devices;
+                }
+            }
+        }
+        let counted = versions.into_iter().map(|(version, devices)| AgentVersionCount { version, devices });
+        summary.agent_versions = counted.collect();
+        summary.agent_versions.sort_by_key(|count| std::cmp::Reverse(count.devices));
+        Ok(summary)
+    }
+}

@@ -1,0 +1,97 @@
+/** What a person can have a device do, and how it is told to go. */
+import { Button, Menu } from "@mantine/core";
+import { IconChevronDown } from "@tabler/icons-react";
+import { useQueryClient } from "@tanstack/react-query";
+import { useNavigate } from "@tanstack/react-router";
+import { useState } from "react";
+import { http, type Schemas } from "~/api/client";
+import { text } from "~/text";
+import { Confirm } from "~/ui/Confirm";
+import { failed, told } from "~/ui/toast";
+import { RenameForm } from "./RenameForm";
+
+const words = text.devices;
+
+export function Actions({ device }: { device: Schemas["DeviceDetail"] }) {
+  const queries = useQueryClient();
+  const navigate = useNavigate();
+  const [asking, setAsking] = useState<"revoke" | "delete">();
+  const params = { path: { device: device.id } } as const;
+
+  const give = async (command: Omit<Schemas["CreateCommand"], "offline" | "ttl_s"> & Partial<Schemas["CreateCommand"]>) => {
+    try {
+      await http.POST("/api/v1/devices/{device}/commands", { params, body: command as Schemas["CreateCommand"] });
+      await queries.invalidateQueries({ predicate: ({ queryKey }) => queryKey[1] === "/api/v1/devices/{device}/commands" });
+      told(words.given(command.kind), { to: `/devices/${device.id}?tab=commands` });
+    } catch (error) {
+      failed(error);
+    }
+  };
+  const gone = async (said: string, request: () => Promise<unknown>, away?: boolean) => {
+    try {
+      await request();
+      told(said);
+      if (away) await navigate({ to: "/devices" });
+      await queries.invalidateQueries();
+    } catch (error) {
+      failed(error);
+    }
+  };
+  const rename = async (name: string) => {
+    try {
+      await http.PATCH("/api/v1/devices/{device}", { params: { ...params, header: {} }, body: { name } as Schemas["PatchDevice"] });
+      await queries.invalidateQueries();
+    } catch (error) {
+      failed(error);
+    }
+  };
+
+  return (
+    <>
+      <Menu position="bottom-end" width={240} withinPortal={false}>
+        <Menu.Target><Button variant="default" rightSection={<IconChevronDown size={14} />}>{words.actions}</Button></Menu.Target>
+        <Menu.Dropdown>
+          {device.state !== "revoked" && (
+            <>
+              <Menu.Item onClick={() => void give({ kind: "self-test" })}>{words.selfTest}</Menu.Item>
+              {Object.keys(device.models).map((model) => (
+                <Menu.Item key={model} onClick={() => void give({ kind: "self-test", model })}>{words.selfTestOf(model)}</Menu.Item>
+              ))}
+              <Menu.Item onClick={() => void navigate({ to: "/devices/$device", params: { device: device.id }, search: { tab: "logs" } })}>{words.logs}</Menu.Item>
+              <Menu.Divider />
+              {Object.keys(device.components).map((component) => (
+                <Menu.Item key={component} onClick={() => void give({ kind: "restart", component })}>{words.restartWhat(component)}</Menu.Item>
+              ))}
+              <Menu.Divider />
+              <Menu.Item onClick={() => setAsking("revoke")} className="danger">{words.revoke}</Menu.Item>
+            </>
+          )}
+          <Menu.Item onClick={() => setAsking("delete")} className="danger">{words.delete}</Menu.Item>
+        </Menu.Dropdown>
+      </Menu>
+      <Rename name={device.name} renamed={rename} />
+      {asking === "revoke" && (
+        <Confirm
+          title={words.revokeTitle(device.name)} lead={words.revokeLead} action={words.revokeDo} word={device.name.trim()} close={() => setAsking(undefined)}
+          confirmed={() => gone(words.revoked, () => http.POST("/api/v1/devices/{device}/revoke", { params }))}
+        />
+      )}
+      {asking === "delete" && (
+        <Confirm
+          title={words.deleteTitle(device.name)} lead={words.deleteLead} action={words.deleteDo} word={device.name.trim()} close={() => setAsking(undefined)}
+          confirmed={() => gone(words.deleted, () => http.DELETE("/api/v1/devices/{device}", { params }), true)}
+        />
+      )}
+    </>
+  );
+}
+
+function Rename({ name, renamed }: { name: string; renamed: (name: string) => Promise<void> }) {
+  const [asking, setAsking] = useState(false);
+  return (
+    <>
+      <Button variant="default" onClick={() => setAsking(true)}>{words.rename}</Button>
+      {asking && <RenameForm name={name} close={() => setAsking(false)} renamed={renamed} />}
+    </>
+  );
+}

@@ -1,0 +1,62 @@
+/** Where a model is wanted: its deployments with their progress, and the devices of the newest that holds. */
+import { Skeleton } from "@mantine/core";
+import { Link } from "@tanstack/react-router";
+import { api, type Schemas } from "~/api/client";
+import { text } from "~/text";
+import { ErrorPanel } from "~/ui/ErrorPanel";
+import { Name } from "~/ui/Name";
+import { PAGE, paging } from "~/ui/paging";
+import { ResourceTable, type ResourceColumn } from "~/ui/ResourceTable";
+import { Empty, Section } from "~/ui/Section";
+import { StateBadge, type Tone } from "~/ui/StateBadge";
+import { TimeAgo } from "~/ui/TimeAgo";
+
+const words = text.models;
+type Member = Schemas["DeploymentDeviceView"];
+
+const PROGRESS_TONES: Record<Member["progress"], Tone> = { pending: "quiet", downloading: "busy", ready: "good", failed: "bad", offline: "warn" };
+
+const columns: readonly ResourceColumn<Member>[] = [
+  { id: "device", header: words.device, width: "minmax(9rem, 2fr)", value: ({ name, device }) => name || device, cell: ({ name, device }) => <Link className="main" to="/devices/$device" params={{ device }}><Name>{name || device}</Name></Link> },
+  { id: "active", header: words.version, width: "5rem", end: true, value: ({ active_version }) => active_version, cell: ({ active_version }) => active_version ?? text.ui.nothing },
+  { id: "progress", header: words.state, width: "8rem", value: ({ progress }) => progress, cell: ({ progress }) => <StateBadge tone={PROGRESS_TONES[progress]}>{words.progresses[progress]}</StateBadge> },
+  { id: "error", header: text.rollouts.reason, width: "minmax(8rem, 3fr)", wide: true, value: ({ error }) => error, cell: ({ error }) => <Name>{error ?? ""}</Name> },
+  { id: "updated", header: words.updated, width: "7rem", end: true, wide: true, value: ({ updated_at }) => new Date(updated_at / 1_000).toISOString(), cell: ({ updated_at }) => <TimeAgo at={updated_at} /> },
+];
+
+export function RunsWhere({ model }: { model: string }) {
+  const deployments = api.useQuery("get", "/api/v1/deployments", { params: { query: { subject: model, limit: 50 } } });
+  if (deployments.error && !deployments.data) return <ErrorPanel error={deployments.error} retry={deployments.refetch} />;
+  const items = deployments.data?.items;
+  if (!items) return <Skeleton height={200} />;
+  if (items.length === 0) return <div className="section"><Empty title={words.notDeployed} command={`aidos deploy ${model}@1 --to site=lab`} /></div>;
+  const newest = items.find(({ state }) => state === "active");
+  return (
+    <div className="stack">
+      <Section title={words.whereRun}>
+        <div className="scroll-x">
+          <table className="plain">
+            <thead><tr><th>{words.version}</th><th>{words.selector}</th><th>{words.state}</th><th>{words.progress}</th><th>{words.created}</th></tr></thead>
+            <tbody>
+              {items.map((deployment) => (
+                <tr key={deployment.id}>
+                  <td><Link to="/rollouts/$rollout" params={{ rollout: deployment.id }}>{words.version} {deployment.version}</Link></td>
+                  <td className="mono"><Name>{deployment.selector || text.rollouts.everyone}</Name></td>
+                  <td><StateBadge tone={deployment.state === "active" ? "good" : "quiet"}>{words.deploymentStates[deployment.state]}</StateBadge></td>
+                  <td className="nums">{words.counts(deployment.counts.ready, deployment.counts.total)}</td>
+                  <td><TimeAgo at={deployment.created_at} /></td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      </Section>
+      {newest && <Devices deployment={newest.id} />}
+    </div>
+  );
+}
+
+function Devices({ deployment }: { deployment: string }) {
+  const devices = api.useInfiniteQuery("get", "/api/v1/deployments/{id}/devices", { params: { path: { id: deployment }, query: { limit: PAGE } } }, paging);
+  return <ResourceTable label={text.devices.title} pages={devices} columns={columns} rowId={({ device }) => device} height="480px" empty={<div className="section"><Empty title={text.devices.empty} /></div>} />;
+}

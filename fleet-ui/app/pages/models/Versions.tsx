@@ -1,0 +1,129 @@
+/** The versions of a model, the line from one to the next, and what the chosen one takes and gives. */
+import { ActionIcon, Button, Group, Text, TextInput } from "@mantine/core";
+import { IconX } from "@tabler/icons-react";
+import { useQueryClient } from "@tanstack/react-query";
+import { getRouteApi } from "@tanstack/react-router";
+import { useState } from "react";
+import { http, type Schemas } from "~/api/client";
+import { session } from "~/api/session";
+import { text } from "~/text";
+import { bytes, integer } from "~/ui/format";
+import { ButtonLink } from "~/ui/ButtonLink";
+import { Name } from "~/ui/Name";
+import { Empty, KeyValue, Section } from "~/ui/Section";
+import { TimeAgo } from "~/ui/TimeAgo";
+import { failed, told } from "~/ui/toast";
+import { Lineage } from "./Lineage";
+
+const words = text.models;
+const route = getRouteApi("/shell/models/$model");
+type Version = Schemas["ModelVersionView"];
+
+export function Versions({ model, versions }: { model: Schemas["ModelView"]; versions: readonly Version[] }) {
+  const search = route.useSearch();
+  const chosen = versions.find(({ version }) => String(version) === search.version) ?? versions[0];
+  if (!chosen) return <div className="section"><Empty title={words.noVersions} command={`aidos model push model.onnx --name ${model.name}`} /></div>;
+  return (
+    <div className="grid">
+      <div className="span-5 stack">
+        <Section title={words.tabs.versions}>
+          <Lineage model={model} versions={versions} chosen={chosen.version} />
+        </Section>
+      </div>
+      <div className="span-7 stack">
+        <Facts model={model} version={chosen} />
+      </div>
+    </div>
+  );
+}
+
+function Facts({ model, version }: { model: Schemas["ModelView"]; version: Version }) {
+  const { facts } = version;
+  return (
+    <>
+      <Section
+        title={`${words.version} ${version.version}`}
+        aside={session.may("operator") && <ButtonLink size="xs" variant="default" to="/rollouts/new" search={{ subject: `${model.name}@${version.version}` }}>{words.rollOut}</ButtonLink>}
+      >
+        <KeyValue
+          items={[
+            [words.size, bytes(version.size)],
+            [words.parameters, integer(facts.parameters)],
+            [words.created, <TimeAgo key="c" at={version.created_at} />],
+            [words.by, <Name key="b" mono>{version.created_by}</Name>],
+            [words.format, facts.format],
+            [words.producer, facts.producer && <Name key="p">{facts.producer}</Name>],
+            [words.source, version.source && <Name key="s">{version.source}</Name>],
+            [words.golden, version.golden ? words.yes : words.no],
+            [words.digest, <span key="d" className="mono">{version.digest}</span>],
+          ]}
+        />
+        <Aliases model={model} version={version} />
+      </Section>
+      <Tensors title={words.inputs} tensors={facts.inputs} />
+      <Tensors title={words.outputs} tensors={facts.outputs} />
+      <Section title={words.operators}>
+        <span className="chips">
+          {Object.entries(facts.operators).sort(([, a], [, b]) => Number(b) - Number(a)).map(([name, times]) => <span key={name} className="chip"><Name>{`${name} × ${times}`}</Name></span>)}
+        </span>
+      </Section>
+    </>
+  );
+}
+
+function Tensors({ title, tensors }: { title: string; tensors: readonly Schemas["TensorFacts"][] }) {
+  return (
+    <Section title={title}>
+      <table className="plain">
+        <tbody>
+          {tensors.map((tensor) => (
+            <tr key={tensor.name}><td className="mono"><Name>{tensor.name}</Name></td><td className="mono">{tensor.dtype}</td><td className="mono">[{tensor.shape?.join(", ") ?? "…"}]</td></tr>
+          ))}
+        </tbody>
+      </table>
+    </Section>
+  );
+}
+
+function Aliases({ model, version }: { model: Schemas["ModelView"]; version: Version }) {
+  const queries = useQueryClient();
+  const [alias, setAlias] = useState("");
+  const fresh = () => queries.invalidateQueries({ predicate: ({ queryKey }) => String(queryKey[1]).startsWith("/api/v1/models") });
+  const point = async (name: string, to: number | undefined) => {
+    const params = { path: { name: model.name, alias: name } };
+    if (to === undefined) await http.DELETE("/api/v1/models/{name}/aliases/{alias}", { params });
+    else await http.PUT("/api/v1/models/{name}/aliases/{alias}", { params, body: { version: to } });
+    await fresh();
+  };
+  const change = async (name: string, to: number | undefined) => {
+    const before = (model.aliases as Record<string, number>)[name];
+    try {
+      await point(name, to);
+      told(to === undefined ? words.aliasRemoved(name) : words.pointAlias(name, to), { undo: () => void point(name, before).catch(failed) });
+      setAlias("");
+    } catch (error) {
+      failed(error);
+    }
+  };
+  return (
+    <div style={{ marginTop: 16 }}>
+      <Text size="xs" className="dim" mb={4}>{words.aliases}</Text>
+      <Group gap="xs">
+        {version.aliases.map((name) => (
+          <span key={name} className="chip">
+            <Name>{name}</Name>
+            {session.may("operator") && <ActionIcon size={18} variant="subtle" color="gray" aria-label={words.removeAlias(name)} onClick={() => void change(name, undefined)}><IconX size={12} /></ActionIcon>}
+          </span>
+        ))}
+        {session.may("operator") && (
+          <form onSubmit={(event) => (event.preventDefault(), void change(alias.trim(), version.version))}>
+            <Group gap={6} wrap="nowrap">
+              <TextInput size="xs" aria-label={words.alias} placeholder={words.aliasExample} value={alias} onChange={(event) => setAlias(event.currentTarget.value)} />
+              <Button size="xs" type="submit" variant="default" disabled={!alias.trim()}>{words.setAlias}</Button>
+            </Group>
+          </form>
+        )}
+      </Group>
+    </div>
+  );
+}

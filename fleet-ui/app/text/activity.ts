@@ -1,0 +1,16 @@
+export const activity = {
+  title: "Activity",
+  when: "When",
+  actor: "Who",
+  action: "Did what",
+  target: "To what",
+  detail: "Detail",
+  from: "From",
+  none: "Nothing matches",
+  noneLead: "Change the filter.",
+  anyActor: "key:…, device:…, site:…",
+  anyAction: "device.revoke",
+  anyTarget: "dev_…, digits",
+  since: "Since",
+  until: "Until",
+};

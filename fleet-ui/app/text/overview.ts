@@ -1,0 +1,27 @@
+import { counted } from "./ui";
+
+export const overview = {
+  title: "Overview",
+  fleet: "Fleet",
+  online: "online",
+  offline: "offline",
+  revoked: "revoked",
+  of: (n: number) => `of ${counted(n, "device", "devices")}`,
+  neverSeen: (n: number) => `${counted(n, "device", "devices")} never connected`,
+  expiring: (n: number) => `${counted(n, "certificate expires", "certificates expire")} within a week`,
+  rollingOut: "Rolling out",
+  noRollouts: "Nothing is being rolled out.",
+  startOne: "Choose a model to roll out",
+  models: "Models",
+  agents: "Agent versions",
+  offlineDevices: "Offline",
+  noneOffline: "Every device is connected.",
+  lastSeen: "last seen",
+  latest: "Latest activity",
+  all: "All",
+  first: "No device has joined yet",
+  firstLead: "Make a join token and run one line on the device. It appears here by itself.",
+  waiting: (n: number) => `${counted(n, "rollout waits", "rollouts wait")} for a person`,
+  allWell: "Everything is as it should be",
+  attention: "Needs a look",
+};

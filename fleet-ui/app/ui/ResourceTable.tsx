@@ -1,0 +1,212 @@
+/**
+ * A list of the API as a table: virtual rows over cursor pages, sorted by the server, with selection and export.
+ *
+ * It never sorts or filters by itself: what it has loaded is a part of the list.
+ */
+import { Button, Checkbox, Group, Menu, Skeleton } from "@mantine/core";
+import { IconArrowDown, IconDownload } from "@tabler/icons-react";
+import { rowSelectionFeature, tableFeatures, useTable, type ColumnDef, type RowSelectionState } from "@tanstack/react-table";
+import { useVirtualizer } from "@tanstack/react-virtual";
+import { useEffect, useMemo, useRef, useState, type KeyboardEvent, type ReactNode } from "react";
+import { text } from "~/text";
+import { ErrorPanel } from "./ErrorPanel";
+import { csv, download, type Cell } from "./export";
+import { rowsOf, type Pages } from "./paging";
+import { failed, told } from "./toast";
+
+const ROW_PX = 44;
+const features = tableFeatures({ rowSelectionFeature });
+
+export interface ResourceColumn<T> {
+  readonly id: string;
+  readonly header: string;
+  /** A track of the grid: `minmax(8rem, 2fr)`. */
+  readonly width: string;
+  readonly cell: (row: T) => ReactNode;
+  /** What exports write. */
+  readonly value: (row: T) => Cell;
+  /** The server's name of the order by this column. */
+  readonly sort?: string;
+  readonly end?: boolean;
+  /** Left out below tablet width. */
+  readonly wide?: boolean;
+}
+
+interface Props<T> {
+  readonly label: string;
+  readonly pages: Pages<T>;
+  readonly columns: readonly ResourceColumn<T>[];
+  readonly rowId: (row: T) => string;
+  readonly rowName?: (row: T) => string;
+  readonly empty: ReactNode;
+  readonly sort?: string;
+  readonly onSort?: (sort: string) => void;
+  /** Shown above the rows while some are selected. */
+  readonly bulk?: (rows: T[], clear: () => void) => ReactNode;
+  readonly height?: string;
+}
+
+export function ResourceTable<T extends object>({ label, pages, columns, rowId, rowName, empty, sort, onSort, bulk, height }: Props<T>) {
+  const rows = useMemo(() => rowsOf(pages), [pages.data]);
+  const [selection, setSelection] = useState<RowSelectionState>({});
+  const defs = useMemo<ColumnDef<typeof features, T>[]>(
+    () => columns.map((column) => ({ id: column.id, header: column.header, cell: ({ row }) => column.cell(row.original) })),
+    [columns],
+  );
+  const table = useTable({ features, columns: defs, data: rows, getRowId: rowId, state: { rowSelection: selection }, onRowSelectionChange: setSelection });
+  const model = table.getRowModel().rows;
+  const selected = model.filter((row) => selection[row.id]).map((row) => row.original);
+
+  const scroller = useRef<HTMLDivElement>(null);
+  const virtual = useVirtualizer({ count: model.length, getScrollElement: () => scroller.current, estimateSize: () => ROW_PX, overscan: 12 });
+  const items = virtual.getVirtualItems();
+  const last = items.at(-1)?.index ?? -1;
+  useEffect(() => {
+    if (last >= model.length - 20 && pages.hasNextPage && !pages.isFetchingNextPage && !pages.isPlaceholderData) void pages.fetchNextPage();
+  }, [last, model.length, pages]);
+
+  const tracks = `${bulk ? "2.25rem " : ""}${columns.map((column) => column.width).join(" ")}`;
+  const narrow = `${bulk ? "2.25rem " : ""}${columns.filter((column) => !column.wide).map((column) => column.width).join(" ")}`;
+  const move = (event: KeyboardEvent<HTMLDivElement>) => {
+    const step = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;
+    const row = (event.target as HTMLElement).closest<HTMLElement>("[data-index]");
+    if (!step || !row) return;
+    const next = Number(row.dataset.index) + step;
+    if (next < 0 || next >= model.length) return;
+    event.preventDefault();
+    virtual.scrollToIndex(next);
+    requestAnimationFrame(() => scroller.current?.querySelector<HTMLElement>(`[data-index="${next}"] a`)?.focus());
+  };
+
+  if (pages.error && rows.length === 0) return <ErrorPanel error={pages.error} retry={() => pages.refetch()} />;
+  if (!pages.isPending && rows.length === 0) return <>{empty}</>;
+
+  const all = model.length > 0 && selected.length === model.length;
+  return (
+    <div className="table-frame">
+      {selected.length > 0 && bulk && (
+        <Group className="bulk" gap="sm">
+          <span className="nums">{text.ui.selected(selected.length)}</span>
+          {bulk(selected, () => setSelection({}))}
+          <Button size="xs" variant="subtle" color="gray" onClick={() => setSelection({})}>
+            {text.ui.clearSelection}
+          </Button>
+        </Group>
+      )}
+      <div
+        ref={scroller}
+        className="table"
+        role="table"
+        aria-label={label}
+        aria-rowcount={pages.hasNextPage ? -1 : model.length + 1}
+        aria-busy={pages.isPending}
+        onKeyDown={move}
+        tabIndex={0}
+        style={{ "--tracks": tracks, "--narrow": narrow, maxHeight: height } as React.CSSProperties}
+      >
+        <div role="rowgroup" className="table-head">
+          <div role="row" className="row">
+            {bulk && (
+              <span role="columnheader" className="check">
+                <Checkbox size="xs" aria-label={text.ui.selectAll} checked={all} indeterminate={!all && selected.length > 0} onChange={() => table.toggleAllRowsSelected(!all)} />
+              </span>
+            )}
+            {columns.map((column) => (
+              <span
+                role="columnheader"
+                key={column.id}
+                className={cellClass(column)}
+                aria-sort={column.sort && column.sort === sort ? (column.sort === "name" ? "ascending" : "descending") : undefined}
+              >
+                {column.sort && onSort ? (
+                  <button type="button" className="sort" aria-label={text.ui.sortBy(column.header)} onClick={() => onSort(column.sort!)}>
+                    {column.header}
+                    {column.sort === sort && <IconArrowDown size={14} aria-hidden className={column.sort === "name" ? "flip" : ""} />}
+                  </button>
+                ) : (
+                  column.header
+                )}
+              </span>
+            ))}
+          </div>
+        </div>
+        {pages.isPending ? (
+          <div role="rowgroup" aria-label={text.ui.loading}>
+            {Array.from({ length: 8 }, (_, index) => (
+              <div role="row" className="row" key={index}>
+                <span role="cell" className="cell">
+                  <Skeleton height={14} width={`${40 + ((index * 17) % 40)}%`} />
+                </span>
+              </div>
+            ))}
+          </div>
+        ) : (
+          <div role="rowgroup" className="table-body" style={{ height: virtual.getTotalSize() }}>
+            {items.map((item) => {
+              const row = model[item.index]!;
+              return (
+                <div role="row" key={row.id} data-index={item.index} aria-rowindex={item.index + 2} className="row row-link" style={{ transform: `translateY(${item.start}px)` }}>
+                  {bulk && (
+                    <span role="cell" className="check">
+                      <Checkbox size="xs" aria-label={text.ui.selectRow((rowName ?? rowId)(row.original).slice(0, 80))} checked={Boolean(selection[row.id])} onChange={() => row.toggleSelected()} />
+                    </span>
+                  )}
+                  {columns.map((column) => (
+                    <span role="cell" key={column.id} className={cellClass(column)}>
+                      {column.cell(row.original)}
+                    </span>
+                  ))}
+                </div>
+              );
+            })}
+          </div>
+        )}
+      </div>
+      <Group justify="space-between" className="table-foot">
+        <span className="dim nums" aria-live="polite">{text.ui.rows(rows.length, pages.hasNextPage)}</span>
+        <Export label={label} pages={pages} columns={columns} />
+      </Group>
+    </div>
+  );
+}
+
+const cellClass = (column: { end?: boolean; wide?: boolean }) => `cell ${column.end ? "end nums" : ""} ${column.wide ? "wide" : ""}`;
+
+/** Writes all rows, those that are not loaded yet included. */
+function Export<T>({ label, pages, columns }: { label: string; pages: Pages<T>; columns: readonly ResourceColumn<T>[] }) {
+  const [count, setCount] = useState<number>();
+  const latest = useRef(pages);
+  latest.current = pages;
+  const write = async (kind: "csv" | "json") => {
+    try {
+      while (latest.current.hasNextPage) {
+        setCount(rowsOf(latest.current).length);
+        await latest.current.fetchNextPage();
+        await new Promise((resolve) => requestAnimationFrame(resolve));
+        if (latest.current.error) throw latest.current.error;
+      }
+      const rows = rowsOf(latest.current);
+      const name = `${label.toLowerCase().replace(/\W+/g, "-")}.${kind}`;
+      if (kind === "json") download(name, "application/json", JSON.stringify(rows, undefined, 2));
+      else download(name, "text/csv", csv(columns.map((column) => column.header), rows.map((row) => columns.map((column) => column.value(row)))));
+      told(text.ui.exported(rows.length));
+    } catch (error) {
+      failed(error);
+    } finally {
+      setCount(undefined);
+    }
+  };
+  return (
+    <Menu position="top-end">
+      <Menu.Target>
+        <Button size="compact-sm" variant="subtle" color="gray" leftSection={<IconDownload size={15} />} loading={count !== undefined}>
+          {count === undefined ? text.ui.export : text.ui.exporting(count)}
+        </Button>
+      </Menu.Target>
+      <Menu.Dropdown>
+        <Menu.Item onClick={() => void write("csv")}>{text.ui.exportCsv}</Menu.Item>
+        <Menu.Item onClick={() => void write("json")}>{text.ui.exportJson}</Menu.Item>
+      </Menu.Dropdown>
+    </Menu>
+  );
+}

@@ -1,0 +1,173 @@
+//! What the dashboard's pages wait for: the lists of the API at 100,000 devices, with a rollout to all of them under way, on SQLite
+//! and on Postgres.
+//!
+//! `cargo xtask bench pages`; fails when a limit is passed. `AIDOS_BENCH_DEVICES=1000` sets the size for a quick run. The devices are
+//! copies in the database of one that joined, and never connect; the control plane is a process of its own, asked over HTTP.
+
+#![allow(clippy::unwrap_used)]
+
+use aidos_protocol::DeviceId;
+use aidos_tests::{Figures, Fleet, FleetOptions, Postgres};
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+/// Devices.
+const DEVICES: usize = 100_000;
+/// How often each list is asked for.
+const ASKED: usize = 200;
+/// The slowest of a hundred, in milliseconds.
+const LIMIT_MS: f64 = 50.0;
+/// Rows of one statement.
+const ROWS: usize = 1_000;
+/// Beyond this something hangs.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+#[expect(clippy::print_stderr, reason = "the progress of minutes")]
+fn progress(text: &str) {
+    eprintln!("{text}");
+}
+
+/// Statements that make `count` copies of the device `template`, each with a name, labels and a twin of its own.
+fn copies(template: &str, count: usize) -> String {
+    let mut sql =
+        String::from("BEGIN;\nCREATE TEMPORARY TABLE copies (id TEXT NOT NULL, name TEXT NOT NULL, site TEXT NOT NULL);\n");
+    let numbers: Vec<usize> = (0..count).collect();
+    for chunk in numbers.chunks(ROWS) {
+        let row = |n: &usize| format!("('{}','edge-{n:06}','site-{}')", DeviceId::new(1_700_000_000_000 + *n as u64), n % 100);
+        let rows: Vec<String> = chunk.iter().map(row).collect();
+        writeln!(sql, "INSERT INTO copies VALUES {};", rows.join(",")).unwrap();
+    }
+    for (table, columns) in [
+        ("devices", "state, token_id, created_us, transport, address, agent_version, last_seen_us, cert_end_us"),
+        ("twins", "revision, epoch, document, birth_bytes, needed_epoch, quarantine, updated_us"),
+    ] {
+        let (id, name, of_name) = if table == "devices" { ("id", "name, ", "c.name, ") } else { ("device_id", "", "") };
+        let selected = columns.split(", ").map(|column| format!("t.{column}")).collect::<Vec<_>>().join(", ");
+        writeln!(
+            sql,
+            "INSERT INTO {table} (tenant_id, {id}, {name}{columns}) SELECT t.tenant_id, c.id, {of_name}{selected} \
+             FROM {table} t, copies c WHERE t.{id} = '{template}';"
+        )
+        .unwrap();
+    }
+    for (key, value) in [("site", "c.site"), ("bench", "'yes'")] {
+        writeln!(
+            sql,
+            "INSERT INTO device_labels (tenant_id, device_id, key, value) SELECT t.tenant_id, c.id, '{key}', {value} \
+             FROM devices t, copies c WHERE t.id = '{template}';"
+        )
+        .unwrap();
+    }
+    // As after days: no two were heard of at the same moment.
+    sql + "UPDATE devices SET last_seen_us = created_us - LENGTH(name) * 1000 + CAST(SUBSTR(name, 6) AS INTEGER) WHERE name LIKE 'edge-%';\n\
+           COMMIT;\nANALYZE;\n"
+}
+
+/// Runs statements on a control plane's database.
+fn execute(fleet: &Fleet, postgres: Option<&str>, sql: &str) {
+    match postgres {
+        None => {
+            rusqlite::Connection::open(fleet.control_plane_dir().join("control-plane.db")).unwrap().execute_batch(sql).unwrap()
+        }
+        Some(url) => {
+            let file = fleet.folder().join("copies.sql");
+            std::fs::write(&file, sql).unwrap();
+            let done = Command::new("psql").args(["-q", "-v", "ON_ERROR_STOP=1", "-d", url, "-f"]).arg(&file).output();
+            let done = done.expect("Postgres' client is installed beside it");
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        }
+    }
+}
+
+/// Milliseconds of the median and of the slowest of a hundred answers.
+async fn asked(fleet: &Fleet, path: &str) -> (f64, f64) {
+    let mut took = Vec::with_capacity(ASKED);
+    for _ in 0..ASKED {
+        let begun = Instant::now();
+        fleet.api.get(path).await;
+        took.push(begun.elapsed().as_secs_f64() * 1_000.0);
+    }
+    took.sort_by(f64::total_cmp);
+    (took[ASKED / 2], took[ASKED * 99 / 100])
+}
+
+async fn started(fleet: &Fleet, devices: usize) -> String {
+    let plan = json!({ "waves": "1%,10%,100%", "soak_s": 3_600, "deadline_s": 86_400 });
+    let request = json!({ "subject": "digits@2", "selector": "bench=yes", "plan": plan });
+    let rollout = fleet.api.post("rollouts", &request).await;
+    let id = rollout["id"].as_str().unwrap().to_owned();
+    let begun = Instant::now();
+    loop {
+        // Its first wave has been told: from then on it waits.
+        let waves = fleet.api.get(&format!("rollouts/{id}")).await["waves"].clone();
+        let sum = |what: &str| waves.as_array().unwrap().iter().map(|wave| wave[what].as_u64().unwrap()).sum::<u64>();
+        if sum("devices") >= devices as u64 && waves[0]["waiting"] == 0 {
+            return id;
+        }
+        assert!(begun.elapsed() < PATIENCE, "the first wave is not told: {waves}");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+async fn measure(figures: &mut Figures, store: &str, postgres: Option<&str>, devices: usize) {
+    let options = FleetOptions { postgres: postgres.map(str::to_owned), ..FleetOptions::default() };
+    let mut fleet = Fleet::with(options).await;
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("models/digits/digits.onnx");
+    fleet.push("digits", &models).await;
+    let second = fleet.folder().join("digits-2.onnx");
+    // ONNX: field 6 of the model, its documentation; another file of the same model.
+    std::fs::write(&second, [std::fs::read(&models).unwrap(), vec![0x32, 1, b'2']].concat()).unwrap();
+    fleet.push("digits", &second).await;
+    let template = {
+        let mut agent = fleet.agent("template", &json!({})).await;
+        let id = fleet.device("template", "online").await["id"].as_str().unwrap().to_owned();
+        agent.process().kill();
+        id
+    };
+    fleet.control_plane().terminate(Duration::from_secs(30));
+    progress(&format!("{store}: {devices} devices"));
+    execute(&fleet, postgres, &copies(&template, devices));
+    fleet.start_control_plane().await;
+    let rollout = started(&fleet, devices).await;
+    let next = |page: &Value| page["next_cursor"].as_str().unwrap().to_owned();
+    let second = next(&fleet.api.get("devices?limit=100&sort=name").await);
+    let lists = [
+        ("overview", "overview".to_owned()),
+        ("devices_by_name", "devices?limit=100&sort=name".to_owned()),
+        ("devices_next_page", format!("devices?limit=100&sort=name&cursor={second}")),
+        ("devices_by_last_seen", "devices?limit=100&sort=last_seen".to_owned()),
+        ("devices_offline", "devices?limit=100&state=offline&sort=last_seen".to_owned()),
+        ("devices_of_a_site", "devices?limit=100&selector=site%3Dsite-7%2Cbench".to_owned()),
+        ("devices_by_text", "devices?limit=100&q=edge-0999".to_owned()),
+        ("device", format!("devices/{template}")),
+        ("rollouts", "rollouts?limit=50".to_owned()),
+        ("rollout", format!("rollouts/{rollout}")),
+        ("rollout_devices", format!("rollouts/{rollout}/devices?limit=100")),
+        ("rollout_devices_changing", format!("rollouts/{rollout}/devices?limit=100&outcome=changing")),
+        ("rollout_cells", format!("rollouts/{rollout}/cells?ids=false")),
+        ("deployments", "deployments?limit=50".to_owned()),
+        ("models", "models?limit=50".to_owned()),
+        ("activity", "activity?limit=100".to_owned()),
+    ];
+    for (name, path) in &lists {
+        let (median, slowest) = asked(&fleet, path).await;
+        progress(&format!("  {name}: {median:.1} ms, 99 of 100 within {slowest:.1} ms"));
+        // Not a list: everything, drawn as a picture.
+        let limit = (*name != "rollout_cells").then_some(LIMIT_MS);
+        figures.figure(&format!("{store}_{name}_median"), median, "ms", None);
+        figures.figure(&format!("{store}_{name}_p99"), slowest, "ms", limit);
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let devices = std::env::var("AIDOS_BENCH_DEVICES").map_or(DEVICES, |text| text.parse().expect("a number of devices"));
+    let mut figures = Figures::default();
+    measure(&mut figures, "sqlite", None, devices).await;
+    let postgres = Postgres::start().await;
+    measure(&mut figures, "postgres", Some(&postgres.url()), devices).await;
+    figures.verdict()
+}
