@@ -7,7 +7,7 @@ export default defineConfig({
   resolve: { alias: { "~": fileURLToPath(new URL("./app", import.meta.url)) } },
   test: {
     environment: "node",
-    include: ["e2e/**/*.e2e.ts"],
+    include: process.env.AIDOS_SCREENSHOTS ? ["e2e/screenshots.ts"] : ["e2e/**/*.e2e.ts"],
     globalSetup: ["e2e/chromium.ts"],
     fileParallelism: false,
     testTimeout: 180_000,

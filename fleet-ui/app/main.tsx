@@ -14,6 +14,8 @@ import "./shell/shell.css";
 import { theme } from "./shell/theme";
 
 const nonce = document.querySelector<HTMLMetaElement>('meta[name="csp-nonce"]')?.content;
+// By this name the lock on scrolling behind a dialog looks for the nonce of its style.
+Object.assign(globalThis, { __webpack_nonce__: nonce });
 
 setRouter(router);
 createRoot(document.getElementById("root")!).render(

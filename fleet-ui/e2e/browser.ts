@@ -1,6 +1,7 @@
 /** Browser windows of the journeys: each is a person of their own. What a page complains of is kept. */
+import { text } from "node:stream/consumers";
 import AxeBuilder from "@axe-core/playwright";
-import { chromium, type Browser, type BrowserContext, type Page } from "playwright-core";
+import { chromium, type Browser, type BrowserContext, type Download, type Page } from "playwright-core";
 import { expect, inject } from "vitest";
 import type { Stack } from "./stack";
 
@@ -33,10 +34,14 @@ export async function open(browser: Browser, stack: Stack, { scheme = "light", w
 }
 
 export async function signIn(page: Page, key: string): Promise<void> {
-  await page.getByLabel("API key").fill(key);
+  const field = page.getByLabel("API key", { exact: true });
+  await field.fill(key);
   await page.getByRole("button", { name: "Sign in" }).click();
-  await page.getByLabel("API key").waitFor({ state: "detached" });
+  await field.waitFor({ state: "detached" });
 }
+
+/** What stands in a file that a page gave. */
+export const contentOf = async (file: Download): Promise<string> => text(await file.createReadStream());
 
 /** WCAG 2.2 AA as far as a program can tell. */
 export async function accessible(page: Page): Promise<void> {

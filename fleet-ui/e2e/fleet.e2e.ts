@@ -77,7 +77,7 @@ describe("the fleet", () => {
     const id = await stack.agent("edge-1", line);
     await page.waitForURL(`**/devices/${id}`);
     await page.getByRole("heading", { level: 1, name: /edge-1/ }).waitFor();
-    await page.getByText("online").first().waitFor();
+    await page.getByText("online").filter({ visible: true }).first().waitFor();
     expect(faults.said).toEqual([]);
     await context.close();
   });
@@ -111,7 +111,7 @@ describe("the fleet", () => {
     await eventually("the plan is foretold", async () => start.isEnabled());
     await start.click();
     await page.getByRole("heading", { level: 1 }).getByText("aborted").waitFor({ timeout: 60_000 });
-    await page.getByText(/of 1 devices of wave 1 failed/).first().waitFor();
+    await page.getByText(/of 1 devices of wave 1 failed/).filter({ visible: true }).first().waitFor();
     await page.getByText("Its devices went back to what held before.").waitFor();
     await page.getByRole("link", { name: "Wave 1" }).click();
     await page.getByRole("table", { name: /Devices/ }).getByText("failed").first().waitFor();
@@ -122,6 +122,7 @@ describe("the fleet", () => {
     const { page, context, faults } = await open(browser, stack);
     await page.goto("/models/digits?tab=try");
     await signIn(page, stack.ownerKey);
+    await eventually("a device runs it", async () => page.getByRole("button", { name: "Choose a file" }).isEnabled());
     await page.locator("input[type=file]").setInputFiles(new URL("../../models/digits/samples/7.png", import.meta.url).pathname);
     const best = page.locator(".answer-row").first();
     await best.getByText("7", { exact: true }).waitFor();
@@ -161,18 +162,18 @@ describe("the fleet", () => {
     const { page, context } = await open(browser, stack);
     await page.goto(`/devices/${id}`);
     await signIn(page, stack.ownerKey);
-    await page.getByText("site=lab").first().waitFor();
+    await page.getByText("site=lab").filter({ visible: true }).first().waitFor();
     await stack.kill();
     await page.getByText(/No connection to the control plane: data as of/).waitFor({ timeout: 60_000 });
     // What was shown stays.
-    await page.getByText("site=lab").first().waitFor();
+    await page.getByText("site=lab").filter({ visible: true }).first().waitFor();
     stack.site("edge-2", "labels", "set", "shelf=7");
     await stack.start();
     // By itself, without a reload.
     await page.getByText(/No connection to the control plane/).waitFor({ state: "detached", timeout: 60_000 });
-    await page.getByText("shelf=7").first().waitFor({ timeout: 60_000 });
+    await page.getByText("shelf=7").filter({ visible: true }).first().waitFor({ timeout: 60_000 });
     await page.getByRole("tab", { name: "Activity" }).click();
-    await page.getByText(/site:/).first().waitFor();
+    await page.getByText(/site:/).filter({ visible: true }).first().waitFor();
     await context.close();
   });
 
@@ -210,7 +211,7 @@ describe("the fleet", () => {
     for (const path of ["/", "/devices", `/devices/${id}`, `/devices/${id}?tab=twin`, "/models", "/models/digits?tab=card", "/activity"]) {
       await page.goto(path);
       await page.getByRole("heading", { level: 1 }).waitFor();
-      await page.waitForLoadState("networkidle").catch(() => undefined);
+      await page.waitForFunction(() => !document.querySelector("[class*=Skeleton]"));
       expect(await page.evaluate(() => (window as { __xss?: number }).__xss), path).toBeUndefined();
       await fits(page);
     }

@@ -39,7 +39,9 @@ export async function failure(response: Response): Promise<ApiError> {
 }
 
 /** For single requests: actions and exports. */
-export const http = createFetchClient<paths>({ baseUrl: "/" });
+// Past the browser's own cache: the tag of a device stands for what is wanted of it, so that by it the cache would show how the
+// device was before.
+export const http = createFetchClient<paths>({ baseUrl: "/", cache: "no-store" });
 http.use(middleware);
 
 /** For queries and mutations of components. */

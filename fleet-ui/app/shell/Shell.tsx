@@ -39,6 +39,8 @@ export function Shell(): JSX.Element {
   }, [me]);
   useHotkeys([
     ["mod+K", () => setPalette(true)],
+    // Some keyboards have it without the shift key.
+    ["?", () => shortcuts.open()],
     ["shift+?", () => shortcuts.open()],
     ["g", () => (chord.current = Date.now())],
     ["/", () => document.querySelector<HTMLInputElement>("main .filters input")?.focus()],

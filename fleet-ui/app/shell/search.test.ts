@@ -7,3 +7,8 @@ it("keeps what is expected and leaves the rest out", () => {
   expect(read({ q: "", state: "gone", wave: { a: 1 }, other: "x" })).toEqual({});
   expect(read({ q: ["a"], state: null })).toEqual({});
 });
+
+it("takes nothing from what every object has", () => {
+  const read = search({ q: "text" });
+  expect(read(JSON.parse('{"__proto__": {"q": "x"}, "constructor": "y"}'))).toEqual({});
+});

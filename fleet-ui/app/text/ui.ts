@@ -16,6 +16,7 @@ export const ui = {
   remove: "Remove",
   edit: "Edit",
   close: "Close",
+  actions: "Actions",
   undo: "Undo",
   show: "Show",
   nothing: "–",

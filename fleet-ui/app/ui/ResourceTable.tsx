@@ -3,7 +3,7 @@
  *
  * It never sorts or filters by itself: what it has loaded is a part of the list.
  */
-import { Button, Checkbox, Group, Menu, Skeleton } from "@mantine/core";
+import { Button, Checkbox, Group, Menu, Skeleton, VisuallyHidden } from "@mantine/core";
 import { IconArrowDown, IconDownload } from "@tabler/icons-react";
 import { rowSelectionFeature, tableFeatures, useTable, type ColumnDef, type RowSelectionState } from "@tanstack/react-table";
 import { useVirtualizer } from "@tanstack/react-virtual";
@@ -19,6 +19,7 @@ const features = tableFeatures({ rowSelectionFeature });
 
 export interface ResourceColumn<T> {
   readonly id: string;
+  /** Empty: there are only buttons in it, and exports leave it out. */
   readonly header: string;
   /** A track of the grid: `minmax(8rem, 2fr)`. */
   readonly width: string;
@@ -124,7 +125,7 @@ export function ResourceTable<T extends object>({ label, pages, columns, rowId, 
                     {column.sort === sort && <IconArrowDown size={14} aria-hidden className={column.sort === "name" ? "flip" : ""} />}
                   </button>
                 ) : (
-                  column.header
+                  column.header || <VisuallyHidden>{text.ui.actions}</VisuallyHidden>
                 )}
               </span>
             ))}
@@ -186,9 +187,10 @@ function Export<T>({ label, pages, columns }: { label: string; pages: Pages<T>; 
         if (latest.current.error) throw latest.current.error;
       }
       const rows = rowsOf(latest.current);
+      const written = columns.filter((column) => column.header);
       const name = `${label.toLowerCase().replace(/\W+/g, "-")}.${kind}`;
       if (kind === "json") download(name, "application/json", JSON.stringify(rows, undefined, 2));
-      else download(name, "text/csv", csv(columns.map((column) => column.header), rows.map((row) => columns.map((column) => column.value(row)))));
+      else download(name, "text/csv", csv(written.map((column) => column.header), rows.map((row) => written.map((column) => column.value(row)))));
       told(text.ui.exported(rows.length));
     } catch (error) {
       failed(error);

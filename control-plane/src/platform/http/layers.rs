@@ -1,13 +1,12 @@
 //! What happens around every handler: a request id, a log line, counts, a caught panic, problem details for whatever error,
-//! 304 for an unchanged entity, and a bound on the body.
+//! what no cache may keep, and a bound on the body.
 
 use super::error::{ApiError, of_status, problem_response};
 use crate::platform::metrics::Metrics;
 use aidos_protocol::api::Problem;
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt as _;
@@ -32,7 +31,6 @@ async fn around(State(metrics): State<Metrics>, request: Request, next: Next) ->
     let begun = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("none".to_owned(), |path| path.as_str().to_owned());
-    let seen = seen_tags(&method, request.headers());
     let span = tracing::info_span!("request", %id, %method, path = request.uri().path());
     // Handlers hold no locks over an await and keep their state in the database, so a panic leaves nothing half done.
     let outcome = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await;
@@ -42,12 +40,14 @@ async fn around(State(metrics): State<Metrics>, request: Request, next: Next) ->
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default();
         ApiError::internal(format!("a handler panicked: {text}")).into_response()
     });
-    let mut response = unchanged(as_problem(response, &id), &seen);
+    let mut response = as_problem(response, &id);
     let took = begun.elapsed();
     metrics.request(method.as_str(), &route, response.status().as_u16(), took);
     tracing::debug!(status = response.status().as_u16(), ?took, "answered");
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, HeaderValue::try_from(id).expect("hexadecimal digits make a header"));
+    // An ETag here is that of what may be edited, and less than all that an answer shows: nobody may take an old answer for it.
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
@@ -77,25 +77,4 @@ fn as_problem(mut response: Response, id: &str) -> Response {
         }
     }
     made
-}
-
-fn seen_tags(method: &Method, headers: &HeaderMap) -> Vec<String> {
-    if method != Method::GET && method != Method::HEAD {
-        return Vec::new();
-    }
-    let values = headers.get_all(header::IF_NONE_MATCH).into_iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|text| text.split(',')).map(|tag| tag.trim().trim_start_matches("W/").to_owned()).collect()
-}
-
-/// 304 without a body where the client has this state already.
-fn unchanged(response: Response, seen: &[String]) -> Response {
-    let tag = response.headers().get(header::ETAG).and_then(|value| value.to_str().ok());
-    if response.status() != StatusCode::OK || !tag.is_some_and(|tag| seen.iter().any(|seen| seen == tag)) {
-        return response;
-    }
-    let (mut parts, _) = response.into_parts();
-    parts.status = StatusCode::NOT_MODIFIED;
-    parts.headers.remove(header::CONTENT_LENGTH);
-    parts.headers.remove(header::CONTENT_TYPE);
-    Response::from_parts(parts, Body::empty())
 }

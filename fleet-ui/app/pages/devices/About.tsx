@@ -14,12 +14,12 @@ type Detail = Schemas["DeviceDetail"];
 const COMPONENT_TONES: Record<Schemas["ComponentState"], Tone> = { starting: "busy", running: "good", failed: "bad", stopped: "quiet" };
 
 export function About({ device }: { device: Detail }) {
-  const { inventory, link, trust } = device;
+  const { link, trust } = device;
   const telemetry = api.useQuery("get", "/api/v1/devices/{device}/telemetry/metrics", { params: { path: { device: device.id } } });
   const lost = telemetry.data?.lost_samples ?? 0;
   const refused = telemetry.data?.refused_samples ?? 0;
   return (
-    <div className="about stack">
+    <div className="about">
       <Section title={words.facts} aside={<StateBadge tone={device.in_sync ? "good" : "busy"}>{device.in_sync ? words.inSync : words.notInSync}</StateBadge>}>
         <KeyValue
           items={[
@@ -40,6 +40,15 @@ export function About({ device }: { device: Detail }) {
         {link?.note && <Text size="sm" mt="md" role="status" className="wrap"><StateBadge tone="warn">{words.says}</StateBadge> <bdi>{link.note}</bdi></Text>}
         {trust?.error && <Text size="sm" mt="md" role="status" className="wrap"><StateBadge tone="warn">{words.trust}</StateBadge> <bdi>{trust.error}</bdi></Text>}
       </Section>
+    </div>
+  );
+}
+
+/** What it is made of, and what runs of its agent. */
+export function Machine({ device }: { device: Detail }) {
+  const { inventory } = device;
+  return (
+    <div className="about stack">
       {inventory && <Section title={words.machine}><KeyValue items={machine(inventory)} /></Section>}
       <Section title={words.components}>
         <table className="plain">

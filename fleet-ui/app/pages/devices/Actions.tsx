@@ -38,17 +38,13 @@ export function Actions({ device }: { device: Schemas["DeviceDetail"] }) {
     }
   };
   const rename = async (name: string) => {
-    try {
-      await http.PATCH("/api/v1/devices/{device}", { params: { ...params, header: {} }, body: { name } as Schemas["PatchDevice"] });
-      await queries.invalidateQueries();
-    } catch (error) {
-      failed(error);
-    }
+    await http.PATCH("/api/v1/devices/{device}", { params, body: { name } });
+    await queries.invalidateQueries({ predicate: ({ queryKey }) => String(queryKey[1]).startsWith("/api/v1/devices") });
   };
 
   return (
     <>
-      <Menu position="bottom-end" width={240} withinPortal={false}>
+      <Menu position="bottom-end" width={240} withinPortal={false} withInitialFocusPlaceholder={false}>
         <Menu.Target><Button variant="default" rightSection={<IconChevronDown size={14} />}>{words.actions}</Button></Menu.Target>
         <Menu.Dropdown>
           {device.state !== "revoked" && (

@@ -17,11 +17,11 @@ const AT_ONCE = 4;
 const LISTED = 100;
 
 /** Rollouts go to selectors, so that they reach those that join later, too. */
-export function SelectorActions({ selector }: { selector: string }) {
+export function SelectorActions({ selector, size }: { selector: string; size?: string }) {
   return (
     <>
-      <ButtonLink size="xs" variant="default" to="/rollouts/new" search={{ to: selector }}>{words.bulkDeploy}</ButtonLink>
-      <ButtonLink size="xs" variant="default" to="/rollouts/new" search={{ to: selector, subject: "agent.release" }}>{words.bulkUpdate}</ButtonLink>
+      <ButtonLink {...(size && { size })} variant="default" to="/rollouts/new" search={{ to: selector }}>{words.bulkDeploy}</ButtonLink>
+      <ButtonLink {...(size && { size })} variant="default" to="/rollouts/new" search={{ to: selector, subject: "agent.release" }}>{words.bulkUpdate}</ButtonLink>
     </>
   );
 }
@@ -98,7 +98,7 @@ function LabelForm({ devices, close, done }: { devices: readonly Device[]; close
           {over && (
             <div className="stack" style={{ gap: 8 }}>
               <Text size="sm">{words.bulkNext(selector)}</Text>
-              <Group gap="xs"><SelectorActions selector={selector} /></Group>
+              <Group gap="xs"><SelectorActions selector={selector} size="xs" /></Group>
             </div>
           )}
           <Group justify="flex-end">

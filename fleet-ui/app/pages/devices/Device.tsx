@@ -7,9 +7,9 @@ import { session } from "~/api/session";
 import { text } from "~/text";
 import { ErrorPanel } from "~/ui/ErrorPanel";
 import { Name } from "~/ui/Name";
-import { PageHead } from "~/ui/Section";
+import { Empty, PageHead } from "~/ui/Section";
 import { StateBadge } from "~/ui/StateBadge";
-import { About } from "./About";
+import { About, Machine } from "./About";
 import { Actions } from "./Actions";
 import { Commands } from "./Commands";
 import { DeviceActivity } from "./DeviceActivity";
@@ -41,11 +41,8 @@ export function Device() {
         {session.may("operator") && <Actions device={view} />}
       </PageHead>
       <div className="grid">
-        <div className="span-4 stack">
-          <About device={view} />
-          <Notes device={view} />
-        </div>
         <div className="span-8">
+          {view.state === "offline" && !view.last_seen_at && <div className="section" style={{ marginBottom: 16 }}><Empty title={words.neverRan} lead={words.neverRanLead} command="aidos-agent run" /></div>}
           <Tabs value={tab} keepMounted={false} onChange={(value) => void navigate({ search: (before) => ({ ...before, tab: TABS.find((one) => one === value) }), replace: true, resetScroll: false })}>
             <Tabs.List mb="md" className="tabs">
               {TABS.map((value) => <Tabs.Tab key={value} value={value}>{words.tabs[value]}</Tabs.Tab>)}
@@ -58,6 +55,11 @@ export function Device() {
             <Tabs.Panel value="commands"><Commands id={id} /></Tabs.Panel>
             <Tabs.Panel value="activity"><DeviceActivity id={id} /></Tabs.Panel>
           </Tabs>
+        </div>
+        <div className="span-4 stack">
+          <About device={view} />
+          <Notes device={view} />
+          <Machine device={view} />
         </div>
       </div>
     </>

@@ -16,6 +16,7 @@ import { SelectorInput } from "~/ui/SelectorInput";
 import { StateBadge, type Tone } from "~/ui/StateBadge";
 import { TimeAgo } from "~/ui/TimeAgo";
 import { BulkActions, SelectorActions } from "./BulkActions";
+import "./devices.css";
 import { SORTS, STATES } from "./routes";
 import { Views } from "./Views";
 
@@ -34,7 +35,7 @@ const columns: readonly ResourceColumn<Device>[] = [
   { id: "labels", header: words.labels, width: "minmax(11rem, 4fr)", wide: true, value: ({ labels }) => Object.entries(labels).map(([key, value]) => `${key}=${value}`).join(","), cell: ({ labels }) => <Labels labels={labels} most={2} /> },
   { id: "link", header: words.link, width: "4.5rem", wide: true, value: ({ transport }) => transport, cell: ({ transport }) => transport?.toUpperCase() ?? text.ui.nothing },
   { id: "agent", header: words.agent, width: "5.5rem", wide: true, value: ({ agent_version }) => agent_version, cell: ({ agent_version }) => <Name mono>{agent_version ?? text.ui.nothing}</Name> },
-  { id: "seen", header: words.lastSeen, width: "6.5rem", end: true, sort: "last_seen", value: ({ last_seen_at }) => iso(last_seen_at), cell: ({ state, last_seen_at }) => (state === "online" ? text.ui.now : <TimeAgo at={last_seen_at} />) },
+  { id: "seen", header: words.lastSeen, width: "6.5rem", end: true, wide: true, sort: "last_seen", value: ({ last_seen_at }) => iso(last_seen_at), cell: ({ state, last_seen_at }) => (state === "online" ? text.ui.now : <TimeAgo at={last_seen_at} />) },
   { id: "joined", header: words.joined, width: "6.5rem", end: true, wide: true, sort: "newest", value: ({ created_at }) => iso(created_at), cell: ({ created_at }) => <TimeAgo at={created_at} /> },
 ];
 
@@ -53,7 +54,7 @@ export function Devices() {
 
   return (
     <>
-      <PageHead title={words.title}>{reachable && <SelectorActions selector={search.selector!} />}{add}</PageHead>
+      <PageHead title={words.title}>{reachable && <SelectorActions selector={search.selector ?? ""} />}{add}</PageHead>
       <div className="filters">
         <SearchInput value={search.q ?? ""} onChange={(q) => change({ q: q || undefined })} />
         <SelectorInput bare value={search.selector ?? ""} onChange={(selector) => change({ selector: selector || undefined })} error={devices.error} />

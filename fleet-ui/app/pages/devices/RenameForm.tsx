@@ -1,8 +1,10 @@
 /** Gives a device another name; the old one can be had back. */
 import { Button, Group, Modal, Stack, TextInput } from "@mantine/core";
 import { useState } from "react";
+import { isStatus } from "~/api/problem";
 import { text } from "~/text";
-import { told } from "~/ui/toast";
+import { ErrorPanel } from "~/ui/ErrorPanel";
+import { failed, told } from "~/ui/toast";
 
 interface Props {
   readonly name: string;
@@ -13,17 +15,26 @@ interface Props {
 export function RenameForm({ name, close, renamed }: Props) {
   const [typed, setTyped] = useState(name);
   const [busy, setBusy] = useState(false);
+  const [error, setError] = useState<unknown>();
   const submit = async () => {
     setBusy(true);
-    await renamed(typed.trim());
-    told(text.devices.renamed, { undo: () => void renamed(name) });
-    close();
+    try {
+      await renamed(typed.trim());
+      told(text.devices.renamed, { undo: () => void renamed(name).catch(failed) });
+      close();
+    } catch (failure) {
+      setError(failure);
+    } finally {
+      setBusy(false);
+    }
   };
+  const wrong = isStatus(error, 422) && error instanceof Error ? error.message : undefined;
   return (
     <Modal opened onClose={close} title={text.devices.rename} closeButtonProps={{ "aria-label": text.ui.close }}>
       <form onSubmit={(event) => (event.preventDefault(), void submit())}>
         <Stack>
-          <TextInput data-autofocus label={text.devices.name} value={typed} maxLength={253} onChange={(event) => setTyped(event.currentTarget.value)} />
+          <TextInput data-autofocus label={text.devices.name} value={typed} maxLength={253} error={wrong} onChange={(event) => setTyped(event.currentTarget.value)} />
+          {error !== undefined && !wrong && <ErrorPanel error={error} />}
           <Group justify="flex-end">
             <Button variant="default" onClick={close}>{text.ui.cancel}</Button>
             <Button type="submit" loading={busy} disabled={!typed.trim() || typed.trim() === name}>{text.devices.rename}</Button>

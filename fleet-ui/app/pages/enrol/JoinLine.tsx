@@ -51,7 +51,7 @@ export function JoinLine({ token, line, again }: Props) {
   const ended = { used: [words.usedUp, words.usedUpLead], over: [words.over, words.overLead], deleted: [words.deleted, words.overLead] } as const;
   const loopback = /\/\/(127\.|localhost|\[::1\])/.test(token.command);
   return (
-    <Section title={words.run} aside={<span className="dim nums" role="timer">{end ? ended[end][0] : words.left(duration(seconds))}</span>}>
+    <Section title={words.run} aside={<span className="dim nums nowrap left" role="timer">{end ? ended[end][0] : words.left(duration(seconds))}</span>}>
       {end ? (
         <Alert variant="default" role="alert">
           <Stack gap="sm" align="start">

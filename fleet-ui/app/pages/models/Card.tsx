@@ -2,7 +2,6 @@
 import { Button, Group, Stack, Text, Textarea } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
-import Markdown, { defaultUrlTransform } from "react-markdown";
 import { http, type Schemas } from "~/api/client";
 import { isStatus } from "~/api/problem";
 import { session } from "~/api/session";
@@ -12,11 +11,9 @@ import { Empty, Section } from "~/ui/Section";
 import { merge, type Merge } from "~/ui/merge";
 import { MergeForm } from "~/ui/MergeForm";
 import { told } from "~/ui/toast";
+import { CardText } from "./CardText";
 
 const words = text.models;
-
-/** Web and mail addresses, and places on the page; nothing that runs. */
-const safe = (url: string) => (/^(https?:|mailto:|#)/i.test(url) ? defaultUrlTransform(url) : "");
 
 export function Card({ model }: { model: Schemas["ModelView"] }) {
   const [editing, setEditing] = useState(false);
@@ -25,10 +22,7 @@ export function Card({ model }: { model: Schemas["ModelView"] }) {
   return (
     <Section title={words.tabs.card} aside={edit}>
       {editing ? <Editor name={model.name} card={card} close={() => setEditing(false)} /> : card ? (
-        <div className="markdown" dir="auto">
-          {/* HTML within it is shown as text; pictures from elsewhere would tell others who reads. */}
-          <Markdown urlTransform={safe} disallowedElements={["img"]} components={{ h1: "h3", h2: "h3", h3: "h4", a: ({ href, children }) => <a href={href} rel="noopener noreferrer nofollow" target="_blank">{children}</a> }}>{card}</Markdown>
-        </div>
+        <CardText>{card}</CardText>
       ) : <Empty title={words.noCard} lead={words.noCardLead} command={`aidos model push model.onnx --name ${model.name} --card README.md`} />}
     </Section>
   );

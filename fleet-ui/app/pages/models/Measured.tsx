@@ -1,5 +1,5 @@
 /** How each version of a model does on one device over time: requests, errors, latency, drift, from the device's telemetry. */
-import { Select, Skeleton, Stack } from "@mantine/core";
+import { SegmentedControl, Select, Skeleton, Stack } from "@mantine/core";
 import { getRouteApi } from "@tanstack/react-router";
 import { useMemo } from "react";
 import { api } from "~/api/client";
@@ -10,17 +10,19 @@ import { ErrorPanel } from "~/ui/ErrorPanel";
 import { unitOf } from "~/ui/format";
 import { Empty, Section } from "~/ui/Section";
 import { byMeasure } from "./measures";
+import { RANGES } from "./routes";
 import { useRunningDevices } from "./useRunningDevices";
 
 const words = text.models;
 const route = getRouteApi("/shell/models/$model");
-const HOURS = 24;
+const HOURS: Record<(typeof RANGES)[number], number> = { "1h": 1, "6h": 6, "24h": 24, "7d": 168, "30d": 720 };
 const POINTS = 400;
 const METRICS = 16;
 
 export function Measured({ model }: { model: string }) {
   const search = route.useSearch();
   const navigate = route.useNavigate();
+  const { range = "24h" } = search;
   const devices = useRunningDevices(model);
   const device = search.device ?? devices.data?.[0]?.id;
   if (devices.error) return <ErrorPanel error={devices.error} />;
@@ -29,16 +31,20 @@ export function Measured({ model }: { model: string }) {
   return (
     <Section title={words.tabs.measured}>
       <Stack>
-        <Select label={words.device} searchable allowDeselect={false} value={device} data={devices.data.map(({ id, name }) => ({ value: id, label: name }))} onChange={(value) => void navigate({ search: (before) => ({ ...before, device: value ?? undefined }), replace: true })} maw={380} />
-        <Charts model={model} device={device} />
+        <Select label={words.device} searchable allowDeselect={false} value={device} data={devices.data.map(({ id, name, version }) => ({ value: id, label: words.deviceRuns(name.slice(0, 80), version) }))} onChange={(value) => void navigate({ search: (before) => ({ ...before, device: value ?? undefined }), replace: true })} maw={380} />
+        <SegmentedControl
+          size="xs" aria-label={text.devices.range} value={range} data={RANGES.map((value) => ({ value, label: value }))} style={{ alignSelf: "start" }}
+          onChange={(value) => void navigate({ search: (before) => ({ ...before, range: RANGES.find((one) => one === value) }), replace: true })}
+        />
+        <Charts model={model} device={device} hours={HOURS[range]} />
       </Stack>
     </Section>
   );
 }
 
-function Charts({ model, device }: { model: string; device: string }) {
+function Charts({ model, device, hours }: { model: string; device: string; hours: number }) {
   const to = Math.ceil(useNow() / 60_000) * 60;
-  const from = to - HOURS * 3_600;
+  const from = to - hours * 3_600;
   const known = api.useQuery("get", "/api/v1/devices/{device}/telemetry/metrics", { params: { path: { device } } });
   const measures = useMemo(() => byMeasure(model, known.data?.metrics.map(({ name }) => name) ?? []), [model, known.data]);
   const metric = measures.flatMap(({ metrics }) => metrics.map(({ name }) => name)).slice(0, METRICS).join(",");

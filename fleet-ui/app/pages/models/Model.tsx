@@ -23,7 +23,10 @@ const route = getRouteApi("/shell/models/$model");
 
 export function Model() {
   const { model: name } = route.useParams();
-  const { tab = "versions" } = route.useSearch();
+  const search = route.useSearch();
+  // Asking a model on a device is for operators.
+  const tabs = TABS.filter((one) => one !== "try" || session.may("operator"));
+  const tab = tabs.find((one) => one === search.tab) ?? "versions";
   const navigate = route.useNavigate();
   const model = api.useQuery("get", "/api/v1/models/{name}", { params: { path: { name } } });
   const versions = api.useQuery("get", "/api/v1/models/{name}/versions", { params: { path: { name }, query: { limit: 100 } } });
@@ -40,7 +43,7 @@ export function Model() {
       </PageHead>
       {view.description && <p className="dim wrap model-lead"><bdi>{view.description}</bdi></p>}
       <Tabs value={tab} keepMounted={false} onChange={(value) => void navigate({ search: (before) => ({ ...before, tab: TABS.find((one) => one === value) }), replace: true })}>
-        <Tabs.List mb="md">{TABS.map((value) => <Tabs.Tab key={value} value={value}>{words.tabs[value]}</Tabs.Tab>)}</Tabs.List>
+        <Tabs.List mb="md">{tabs.map((value) => <Tabs.Tab key={value} value={value}>{words.tabs[value]}</Tabs.Tab>)}</Tabs.List>
         <Suspense fallback={<Skeleton height={240} />}>
           <Tabs.Panel value="versions">
             {versions.error && !listed ? <ErrorPanel error={versions.error} retry={versions.refetch} /> : listed ? <Versions model={view} versions={listed} /> : <Skeleton height={240} />}

@@ -28,7 +28,7 @@ const columns: readonly ResourceColumn<Model>[] = [
   { id: "labels", header: words.labels, width: "minmax(7rem, 1.5fr)", wide: true, value: ({ labels }) => JSON.stringify(labels), cell: ({ labels }) => <Labels labels={labels as Record<string, string>} most={2} /> },
   { id: "updated", header: words.updated, width: "7rem", end: true, wide: true, value: ({ updated_at }) => new Date(updated_at / 1_000).toISOString(), cell: ({ updated_at }) => <TimeAgo at={updated_at} /> },
   {
-    id: "roll-out", header: "", width: "6.5rem", end: true, value: () => "",
+    id: "roll-out", header: words.rollOut, width: "6.5rem", end: true, value: () => "",
     cell: ({ name, latest_version }) => latest_version && session.may("operator") && (
       <ButtonLink className="above" size="compact-xs" variant="default" leftSection={<IconRocket size={13} />} to="/rollouts/new" search={{ subject: `${name}@${latest_version}` }}>{words.rollOut}</ButtonLink>
     ),

@@ -1,6 +1,6 @@
-/** Where a model is wanted: its deployments with their progress, and the devices of the newest that holds. */
+/** Where a model is wanted: its deployments with their progress, and the devices of the chosen one; at first the newest that holds. */
 import { Skeleton } from "@mantine/core";
-import { Link } from "@tanstack/react-router";
+import { getRouteApi, Link } from "@tanstack/react-router";
 import { api, type Schemas } from "~/api/client";
 import { text } from "~/text";
 import { ErrorPanel } from "~/ui/ErrorPanel";
@@ -12,6 +12,7 @@ import { StateBadge, type Tone } from "~/ui/StateBadge";
 import { TimeAgo } from "~/ui/TimeAgo";
 
 const words = text.models;
+const route = getRouteApi("/shell/models/$model");
 type Member = Schemas["DeploymentDeviceView"];
 
 const PROGRESS_TONES: Record<Member["progress"], Tone> = { pending: "quiet", downloading: "busy", ready: "good", failed: "bad", offline: "warn" };
@@ -25,25 +26,26 @@ const columns: readonly ResourceColumn<Member>[] = [
 ];
 
 export function RunsWhere({ model }: { model: string }) {
+  const search = route.useSearch();
   const deployments = api.useQuery("get", "/api/v1/deployments", { params: { query: { subject: model, limit: 50 } } });
   if (deployments.error && !deployments.data) return <ErrorPanel error={deployments.error} retry={deployments.refetch} />;
   const items = deployments.data?.items;
   if (!items) return <Skeleton height={200} />;
   if (items.length === 0) return <div className="section"><Empty title={words.notDeployed} command={`aidos deploy ${model}@1 --to site=lab`} /></div>;
-  const newest = items.find(({ state }) => state === "active");
+  const chosen = items.find(({ id }) => id === search.deployment) ?? items.find(({ state }) => state === "active") ?? items[0]!;
   return (
     <div className="stack">
       <Section title={words.whereRun}>
         <div className="scroll-x">
           <table className="plain">
-            <thead><tr><th>{words.version}</th><th>{words.selector}</th><th>{words.state}</th><th>{words.progress}</th><th>{words.created}</th></tr></thead>
+            <thead><tr><th>{words.version}</th><th>{words.selector}</th><th>{words.state}</th><th>{words.progress}</th><th>{text.rollouts.created}</th></tr></thead>
             <tbody>
               {items.map((deployment) => (
-                <tr key={deployment.id}>
+                <tr key={deployment.id} className={deployment === chosen ? "chosen-row" : undefined}>
                   <td><Link to="/rollouts/$rollout" params={{ rollout: deployment.id }}>{words.version} {deployment.version}</Link></td>
                   <td className="mono"><Name>{deployment.selector || text.rollouts.everyone}</Name></td>
                   <td><StateBadge tone={deployment.state === "active" ? "good" : "quiet"}>{words.deploymentStates[deployment.state]}</StateBadge></td>
-                  <td className="nums">{words.counts(deployment.counts.ready, deployment.counts.total)}</td>
+                  <td className="nums"><Link to="." search={(before) => ({ ...before, deployment: deployment.id })} replace resetScroll={false} aria-current={deployment === chosen ? "true" : undefined}>{words.counts(deployment.counts.ready, deployment.counts.total)}</Link></td>
                   <td><TimeAgo at={deployment.created_at} /></td>
                 </tr>
               ))}
@@ -51,7 +53,7 @@ export function RunsWhere({ model }: { model: string }) {
           </table>
         </div>
       </Section>
-      {newest && <Devices deployment={newest.id} />}
+      <Devices deployment={chosen.id} />
     </div>
   );
 }

@@ -29,10 +29,11 @@ export function TryIt({ model, versions }: { model: string; versions: readonly S
   const navigate = route.useNavigate();
   const devices = useRunningDevices(model);
   const device = search.device ?? devices.data?.[0]?.id;
-  const newest = versions[0];
-  const image = newest?.manifest?.image ?? undefined;
+  const running = devices.data?.find(({ id }) => id === device)?.version;
+  const answering = versions.find(({ version }) => version === running) ?? versions[0];
+  const image = answering?.manifest?.image ?? undefined;
   const [how, setHow] = useState(image ? "file" : "json");
-  const [request, setRequest] = useState(() => example(newest));
+  const [request, setRequest] = useState(() => example(answering));
   const [file, setFile] = useState<File>();
   const [answer, setAnswer] = useState<Answer>();
   const [error, setError] = useState<unknown>();
@@ -56,12 +57,12 @@ export function TryIt({ model, versions }: { model: string; versions: readonly S
   };
   const tensor = async (chosen: File): Promise<Tensor> => {
     if (chosen.size > MAX_FILE_BYTES) throw new Error(words.tooLarge);
-    if (chosen.name.endsWith(".npy")) return readNpy(newest?.facts.inputs[0]?.name ?? "input", await chosen.arrayBuffer());
+    if (chosen.name.endsWith(".npy")) return readNpy(answering?.facts.inputs[0]?.name ?? "input", await chosen.arrayBuffer());
     if (!image) throw new Error(words.noImageInput);
     return imageTensor(await pixelsOf(chosen, image.width, image.height), image);
   };
   const take = (chosen: File | null | undefined) => {
-    if (!chosen) return;
+    if (!chosen || !device) return;
     setFile(chosen);
     void run(async () => ({ inputs: [await tensor(chosen)] }));
   };
@@ -81,7 +82,7 @@ export function TryIt({ model, versions }: { model: string; versions: readonly S
           <Stack>
             <Text size="sm" className="dim">{words.tryLead}</Text>
             {devices.error && <ErrorPanel error={devices.error} />}
-            <Select label={words.device} searchable allowDeselect={false} value={device ?? null} data={(devices.data ?? []).map(({ id, name }) => ({ value: id, label: name }))} onChange={(value) => void navigate({ search: (before) => ({ ...before, device: value ?? undefined }), replace: true })} />
+            <Select label={words.device} searchable allowDeselect={false} value={device ?? null} data={(devices.data ?? []).map(({ id, name, version }) => ({ value: id, label: words.deviceRuns(name.slice(0, 80), version) }))} onChange={(value) => void navigate({ search: (before) => ({ ...before, device: value ?? undefined }), replace: true })} />
             <SegmentedControl aria-label={words.how} value={how} onChange={setHow} data={[{ value: "file", label: words.fromFile }, { value: "json", label: "JSON" }]} />
             {how === "file" ? (
               <Drop take={take}>
@@ -102,7 +103,7 @@ export function TryIt({ model, versions }: { model: string; versions: readonly S
         </Section>
       </div>
       <div className="span-6" aria-live="polite">
-        {error !== undefined ? <ErrorPanel error={error} /> : answer && <Shown answer={answer} labels={newest?.manifest?.labels ?? []} />}
+        {error !== undefined ? <ErrorPanel error={error} /> : answer && <Shown answer={answer} labels={answering?.manifest?.labels ?? []} />}
       </div>
     </div>
   );
@@ -111,7 +112,7 @@ export function TryIt({ model, versions }: { model: string; versions: readonly S
 function Shown({ answer, labels }: { answer: Answer; labels: readonly string[] }) {
   const ranked = rank(answer.outputs[0], labels);
   return (
-    <Section title={words.answer} aside={<span className="dim nums">{words.took(answer.ms)}</span>}>
+    <Section title={words.answer} aside={<Text span size="sm" className="dim nums">{words.took(answer.ms)}</Text>}>
       {ranked ? (
         <div className="answer">
           {ranked.slice(0, SHOWN).map(({ label, value }) => (

@@ -3,8 +3,8 @@ import { ActionIcon, Button, Group, Text, TextInput } from "@mantine/core";
 import { IconX } from "@tabler/icons-react";
 import { useQueryClient } from "@tanstack/react-query";
 import { getRouteApi } from "@tanstack/react-router";
-import { useState } from "react";
-import { http, type Schemas } from "~/api/client";
+import { lazy, Suspense, useState } from "react";
+import { api, http, type Schemas } from "~/api/client";
 import { session } from "~/api/session";
 import { text } from "~/text";
 import { bytes, integer } from "~/ui/format";
@@ -15,6 +15,7 @@ import { TimeAgo } from "~/ui/TimeAgo";
 import { failed, told } from "~/ui/toast";
 import { Lineage } from "./Lineage";
 
+const CardText = lazy(async () => ({ default: (await import("./CardText")).CardText }));
 const words = text.models;
 const route = getRouteApi("/shell/models/$model");
 type Version = Schemas["ModelVersionView"];
@@ -60,6 +61,7 @@ function Facts({ model, version }: { model: Schemas["ModelView"]; version: Versi
         />
         <Aliases model={model} version={version} />
       </Section>
+      <VersionCard name={model.name} version={version.version} />
       <Tensors title={words.inputs} tensors={facts.inputs} />
       <Tensors title={words.outputs} tensors={facts.outputs} />
       <Section title={words.operators}>
@@ -69,6 +71,13 @@ function Facts({ model, version }: { model: Schemas["ModelView"]; version: Versi
       </Section>
     </>
   );
+}
+
+/** What its publisher wrote about this version; lists come without it. */
+function VersionCard({ name, version }: { name: string; version: number }) {
+  const { data } = api.useQuery("get", "/api/v1/models/{name}/versions/{version}", { params: { path: { name, version: String(version) } } });
+  if (!data?.card) return null;
+  return <Section title={words.versionCard}><Suspense><CardText>{data.card}</CardText></Suspense></Section>;
 }
 
 function Tensors({ title, tensors }: { title: string; tensors: readonly Schemas["TensorFacts"][] }) {

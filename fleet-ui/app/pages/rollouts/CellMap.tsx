@@ -3,14 +3,16 @@
  * device; the list below the map says the same for who cannot see it.
  */
 import { useComputedColorScheme } from "@mantine/core";
-import { useElementSize } from "@mantine/hooks";
+import { useDebouncedValue, useElementSize } from "@mantine/hooks";
 import { useNavigate } from "@tanstack/react-router";
 import { useEffect, useRef, useState, type KeyboardEvent, type PointerEvent } from "react";
+import { api } from "~/api/client";
 import { text } from "~/text";
 import { grid, idOf, indexAt, OUTCOMES, waveOf, type Cells } from "./cells";
 import { TONES } from "./WaveBar";
 
 const TALLEST = 420;
+const DWELL_MS = 250;
 
 export function CellMap({ cells }: { cells: Cells }) {
   const scheme = useComputedColorScheme("light");
@@ -57,6 +59,10 @@ export function CellMap({ cells }: { cells: Cells }) {
     setPointed(Math.min(count - 1, Math.max(0, (pointed ?? -by) + by)));
   };
 
+  const device = pointed === undefined ? undefined : idOf(cells, pointed);
+  const [dwelt] = useDebouncedValue(device, DWELL_MS);
+  const named = api.useQuery("get", "/api/v1/devices/{device}", { params: { path: { device: dwelt ?? "" } } }, { enabled: dwelt !== undefined, staleTime: Infinity });
+  const name = dwelt === device && named.data ? named.data.name.slice(0, 80) : "";
   const outcome = pointed === undefined ? undefined : OUTCOMES[cells.outcomes[pointed] ?? 0];
   return (
     <div ref={frame}>
@@ -81,7 +87,7 @@ export function CellMap({ cells }: { cells: Cells }) {
         )}
       </div>
       <p className="dim nums cell-said" aria-live="polite">
-        {pointed === undefined || !outcome ? text.rollouts.cellsHelp : `${idOf(cells, pointed)}, ${text.rollouts.wave(waveOf(cells, pointed))}, ${text.rollouts.outcomes[outcome]}`}
+        {pointed === undefined || !outcome ? text.rollouts.cellsHelp : <><bdi>{name || device}</bdi>{name && ` (${device})`}{`, ${text.rollouts.wave(waveOf(cells, pointed))}, ${text.rollouts.outcomes[outcome]}`}</>}
       </p>
     </div>
   );

@@ -47,7 +47,7 @@ export function Forecast({ forecast, wanted, error }: Props) {
             <tr key={index}>
               <td className="mono">{wave.share}</td>
               <td className="end nums">{integer(wave.devices)}</td>
-              <td aria-hidden><span className="bar"><span className="tag-busy" style={{ width: `${(wave.devices / most) * 100}%` }} /></span></td>
+              <td aria-hidden><span className="bar">{wave.devices > 0 && <span className="tag-busy" style={{ width: `${(wave.devices / most) * 100}%` }} />}</span></td>
             </tr>
           ))}
         </tbody>

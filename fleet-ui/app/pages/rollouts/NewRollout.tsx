@@ -1,6 +1,6 @@
 /** What to roll out, to whom and how, beside what would happen. Everything is filled in, so that two clicks are enough. */
 import { Alert, Autocomplete, Button, SegmentedControl, Stack, Text } from "@mantine/core";
-import { useDebouncedValue } from "@mantine/hooks";
+import { useDebouncedValue, useMediaQuery } from "@mantine/hooks";
 import { getRouteApi, useNavigate } from "@tanstack/react-router";
 import { useEffect, useState } from "react";
 import { api, type Schemas } from "~/api/client";
@@ -25,6 +25,7 @@ const SETTLE_MS = 400;
 export function NewRollout() {
   const search = route.useSearch();
   const setSearch = route.useNavigate();
+  const narrow = useMediaQuery("(max-width: 480px)");
   const navigate = useNavigate();
   const how = search.how ?? "careful";
   const selector = search.to ?? "";
@@ -44,7 +45,7 @@ export function NewRollout() {
   const start = () => create.mutate({ params: { query: {} }, body: wish }, {
     onSuccess: (made) => {
       if (!("id" in made)) return;
-      told(words.started(`${made.subject}@${made.version}`));
+      told(words.started(`${made.subject}@${made.version}`), { to: `/rollouts/${made.id}` });
       void navigate({ to: "/rollouts/$rollout", params: { rollout: made.id } });
     },
   });
@@ -71,6 +72,7 @@ export function NewRollout() {
                 <Text size="sm" fw={500} mb={6} id="how">{words.how}</Text>
                 <SegmentedControl
                   fullWidth
+                  orientation={narrow ? "vertical" : "horizontal"}
                   aria-labelledby="how"
                   value={how}
                   onChange={(value) => change({ how: PRESETS.find((preset) => preset === value) })}

@@ -20,16 +20,19 @@ export const PLAN_FIELDS: ReadonlySet<string> = new Set([
   "deadline_s", "watch_s", "min_requests", "not_after_us", "arch", "accelerator", "engine", "min_agent_version", "min_memory_bytes", "min_free_disk_bytes",
 ]);
 
-type Key<T> = { [K in keyof PlanForm]: PlanForm[K] extends T ? (T extends PlanForm[K] ? K : never) : never }[keyof PlanForm];
+/** Parts whose word has the same name. */
+type Words = keyof typeof words;
+type Line = Words & { [K in keyof PlanForm]: PlanForm[K] extends string ? K : never }[keyof PlanForm];
+type Count = Words & { [K in keyof PlanForm]: "" extends PlanForm[K] ? (PlanForm[K] extends string ? never : K) : never }[keyof PlanForm];
 
 export function PlanFields({ form, onChange, objection }: Props) {
   const set = (change: Partial<PlanForm>) => onChange({ ...form, ...change });
   const wrong = (field: string) => (objection?.field === field ? <Wrong objection={objection} /> : undefined);
-  const line = (key: Key<string>, field: string) => ({
+  const line = (key: Line, field: string) => ({
     label: words[key], value: form[key], error: wrong(field), spellCheck: false,
     onChange: (event: { currentTarget: { value: string } }) => set({ [key]: event.currentTarget.value }),
   });
-  const count = (key: Key<number | "">, field: string) => ({
+  const count = (key: Count, field: string) => ({
     label: words[key], value: form[key], error: wrong(field), min: 0, allowDecimal: false,
     onChange: (value: number | string) => set({ [key]: typeof value === "number" ? value : "" }),
   });
@@ -51,6 +54,8 @@ export function PlanFields({ form, onChange, objection }: Props) {
       <Group title={words.when}>
         <TextInput {...line("window", "window")} description={words.windowHelp} />
         <TextInput {...line("notAfter", "not_after_us")} description={words.notAfterHelp} type="datetime-local" />
+        <NumberInput {...count("minBattery", "min_battery_percent")} max={100} />
+        <NumberInput {...count("maxTemperature", "max_temperature_c")} min={-40} max={150} />
         <NumberInput label={words.priority} description={words.priorityHelp} allowDecimal={false} min={-1_000} max={1_000} value={form.priority} error={wrong("priority")} onChange={(value) => set({ priority: Number(value) || 0 })} />
       </Group>
       <Group title={words.experimentTitle}>
@@ -68,8 +73,6 @@ export function PlanFields({ form, onChange, objection }: Props) {
         {form.experiment === "split" && <TextInput {...line("experimentKey", "key")} description={words.experimentKeyHelp} />}
       </Group>
       <Group title={words.constraints}>
-        <NumberInput {...count("minBattery", "min_battery_percent")} max={100} />
-        <NumberInput {...count("maxTemperature", "max_temperature_c")} min={-40} max={150} />
         <TextInput {...line("arch", "arch")} placeholder="aarch64" />
         <TextInput {...line("accelerator", "accelerator")} placeholder="any" />
         <TextInput {...line("engine", "engine")} placeholder="tract" />

@@ -6,7 +6,7 @@ import { session } from "~/api/session";
 import { Events } from "~/pages/activity/Events";
 import { text } from "~/text";
 import { ErrorPanel } from "~/ui/ErrorPanel";
-import { bytes, integer } from "~/ui/format";
+import { bytes, dateTime, decimal, duration, integer, percent } from "~/ui/format";
 import { Name } from "~/ui/Name";
 import { PAGE, paging } from "~/ui/paging";
 import { ResourceTable, type ResourceColumn } from "~/ui/ResourceTable";
@@ -25,10 +25,12 @@ import { OutcomeLegend, outcomeParts, TONES, WaveBar } from "./WaveBar";
 type Rollout = Schemas["RolloutView"];
 const words = text.rollouts;
 const route = getRouteApi("/shell/rollouts/$rollout");
+const GATES_MS = 15_000;
 
 export function Rollout() {
   const { rollout: id } = route.useParams();
-  const rollout = api.useQuery("get", "/api/v1/rollouts/{id}", { params: { path: { id } } });
+  // Measurements of gates come in without an event.
+  const rollout = api.useQuery("get", "/api/v1/rollouts/{id}", { params: { path: { id } } }, { refetchInterval: ({ state }) => state.data?.phase === "running" && GATES_MS });
   const history = api.useQuery("get", "/api/v1/rollouts/{id}/history", { params: { path: { id }, query: { limit: 50 } } });
   const { cells, error: cellsError } = useCellsOf(id);
   if (rollout.error && !rollout.data) return <ErrorPanel error={rollout.error} retry={rollout.refetch} />;
@@ -47,7 +49,7 @@ export function Rollout() {
       <Why rollout={view} />
       <div className="grid">
         <div className="span-8 stack">
-          <Section title={words.progress} aside={<span className="dim nums">{words.done(view.waves.reduce((sum, wave) => sum + wave.succeeded, 0), view.waves.reduce((sum, wave) => sum + wave.devices, 0))}</span>}>
+          <Section title={words.progress} aside={<Text span size="sm" className="dim nums">{words.done(view.waves.reduce((sum, wave) => sum + wave.succeeded, 0), view.waves.reduce((sum, wave) => sum + wave.devices, 0))}</Text>}>
             <WaveBar parts={parts} tall />
             <OutcomeLegend parts={parts} />
             <div className="scroll-x">
@@ -56,7 +58,7 @@ export function Rollout() {
                 <tbody>
                   {view.waves.map((wave, index) => (
                     <tr key={index}>
-                      <td><Link to="." search={(before) => ({ ...before, wave: String(index + 1) })}>{words.wave(index + 1)}</Link></td>
+                      <td className="nowrap"><Link to="." search={(before) => ({ ...before, wave: String(index + 1) })}>{words.wave(index + 1)}</Link></td>
                       <td className="mono">{wave.share}</td>
                       <td className="end nums">{integer(wave.devices)}</td>
                       <td><WaveBar parts={outcomeParts([wave])} /></td>
@@ -70,7 +72,7 @@ export function Rollout() {
           <Section title={words.cells}>
             {cellsError && !cells ? <ErrorPanel error={cellsError} /> : cells ? cells.outcomes.length > 0 ? <CellMap cells={cells} /> : <Text size="sm" className="dim">{words.nobody}</Text> : <Skeleton height={160} />}
           </Section>
-          <Gates rollout={view} />
+          <Gates key={view.id} rollout={view} readAt={rollout.dataUpdatedAt} />
         </div>
         <div className="span-4 stack">
           <Section title={words.plan}>
@@ -84,6 +86,13 @@ export function Rollout() {
                 ...(view.plan.window ? [[words.window, view.plan.window] as const] : []),
                 ...(view.plan.max_unavailable ? [[words.maxUnavailable, view.plan.max_unavailable] as const] : []),
                 [words.maxFailed, view.plan.max_failed],
+                ...(view.plan.deadline_s ? [[words.silentAfter, duration(view.plan.deadline_s)] as const] : []),
+                ...(view.plan.not_after_us ? [[words.notAfter, dateTime(view.plan.not_after_us / 1_000)] as const] : []),
+                ...(view.plan.experiment ? [[words.experimentTitle, `${view.plan.experiment.kind} ${percent(view.plan.experiment.percent)}`] as const] : []),
+                ...(view.plan.min_battery_percent != null ? [[words.minBattery, percent(view.plan.min_battery_percent)] as const] : []),
+                ...(view.plan.max_temperature_c != null ? [[words.maxTemperature, `${decimal(view.plan.max_temperature_c)} °C`] as const] : []),
+                ...(view.plan.approve ? [[words.approve, words.yes] as const] : []),
+                ...(view.undoes ? [[words.undoes, <Link key="r" to="/rollouts/$rollout" params={{ rollout: view.undoes }}><Name mono>{view.undoes}</Name></Link>] as const] : []),
               ]}
             />
           </Section>
@@ -150,7 +159,7 @@ function Members({ id, waves }: { id: string; waves: number }) {
           onChange={(value) => filter({ wave: value ?? undefined })}
         />
       </div>
-      <ResourceTable label={`${words.title} ${text.devices.title}`} pages={members} columns={columns} rowId={({ device }) => device} empty={<div className="section"><Empty title={words.noDeviceMatches} /></div>} height="480px" />
+      <ResourceTable label={words.members} pages={members} columns={columns} rowId={({ device }) => device} empty={<div className="section"><Empty title={words.noDeviceMatches} /></div>} height="480px" />
     </section>
   );
 }

@@ -27,12 +27,12 @@ const devicesOf = (rollout: Rollout) => rollout.waves.reduce((sum, wave) => sum 
 
 const columns: readonly ResourceColumn<Rollout>[] = [
   {
-    id: "subject", header: words.subject, width: "minmax(9rem, 1.4fr)", value: ({ subject, version }) => `${subject}@${version}`,
+    id: "subject", header: words.subject, width: "minmax(6rem, 1.4fr)", value: ({ subject, version }) => `${subject}@${version}`,
     cell: ({ id, subject, version }) => <Link className="main" to="/rollouts/$rollout" params={{ rollout: id }}><Name>{`${subject}@${version}`}</Name></Link>,
   },
   { id: "selector", header: words.selector, width: "minmax(8rem, 1.4fr)", wide: true, value: ({ selector }) => selector, cell: ({ selector }) => <Name mono>{selector || text.rollouts.everyone}</Name> },
   { id: "phase", header: words.phase, width: "6.5rem", value: ({ phase }) => phase, cell: ({ phase }) => <StateBadge tone={PHASE_TONES[phase]}>{words.phases[phase]}</StateBadge> },
-  { id: "progress", header: words.progress, width: "minmax(6rem, 1.4fr)", value: (rollout) => rollout.waves.reduce((sum, wave) => sum + wave.succeeded, 0), cell: ({ waves }) => <WaveBar parts={outcomeParts(waves)} /> },
+  { id: "progress", header: words.progress, width: "minmax(3.5rem, 1.4fr)", value: (rollout) => rollout.waves.reduce((sum, wave) => sum + wave.succeeded, 0), cell: ({ waves }) => <WaveBar parts={outcomeParts(waves)} /> },
   { id: "devices", header: text.devices.title, width: "5rem", end: true, wide: true, value: devicesOf, cell: (rollout) => integer(devicesOf(rollout)) },
   { id: "created", header: words.created, width: "7.5rem", end: true, wide: true, value: ({ created_at }) => new Date(created_at / 1_000).toISOString(), cell: ({ created_at }) => <TimeAgo at={created_at} /> },
 ];

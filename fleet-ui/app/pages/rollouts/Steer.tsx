@@ -15,7 +15,7 @@ const words = text.rollouts;
 export function Steer({ rollout }: { rollout: Rollout }) {
   const queries = useQueryClient();
   const navigate = useNavigate();
-  const [asking, setAsking] = useState<"abort" | "undo">();
+  const [asking, setAsking] = useState<"abort" | "undo" | "next" | "all">();
   const [revert, setRevert] = useState(rollout.plan.auto_revert);
   const params = { params: { path: { id: rollout.id } } } as const;
   const fresh = () => queries.invalidateQueries({ predicate: ({ queryKey }) => String(queryKey[1]).startsWith("/api/v1/rollouts") });
@@ -24,7 +24,7 @@ export function Steer({ rollout }: { rollout: Rollout }) {
     try {
       const { data } = await request();
       await fresh();
-      told(said, undo ? { undo } : {});
+      told(said, { to: `/rollouts/${data?.id ?? rollout.id}`, ...(undo && { undo }) });
       if (data && data.id !== rollout.id) void navigate({ to: "/rollouts/$rollout", params: { rollout: data.id } });
     } catch (error) {
       failed(error);
@@ -32,7 +32,7 @@ export function Steer({ rollout }: { rollout: Rollout }) {
   };
   const resume = () => act(() => http.POST("/api/v1/rollouts/{id}/resume", { ...params, body: { reason: "" } }), words.acted.resume);
   const pause = () => act(() => http.POST("/api/v1/rollouts/{id}/pause", { ...params, body: { reason: "" } }), words.acted.pause, () => void resume());
-  const promote = (all: boolean) => act(() => http.POST("/api/v1/rollouts/{id}/promote", { ...params, body: { all, reason: "" } }), words.acted.promote);
+  const promote = (all: boolean, reason: string) => act(() => http.POST("/api/v1/rollouts/{id}/promote", { ...params, body: { all, reason } }), words.acted.promote);
   const open = rollout.phase === "running" || rollout.phase === "paused";
 
   return (
@@ -43,13 +43,13 @@ export function Steer({ rollout }: { rollout: Rollout }) {
         <Menu position="bottom-end">
           <Menu.Target><Button variant="default" rightSection={<IconChevronDown size={14} />}>{words.promote}</Button></Menu.Target>
           <Menu.Dropdown>
-            <Menu.Item onClick={() => void promote(false)}>{words.promoteNext}</Menu.Item>
-            <Menu.Item onClick={() => void promote(true)}>{words.promoteAll}</Menu.Item>
+            <Menu.Item onClick={() => setAsking("next")}>{words.promoteNext}</Menu.Item>
+            <Menu.Item onClick={() => setAsking("all")}>{words.promoteAll}</Menu.Item>
           </Menu.Dropdown>
         </Menu>
       )}
       {open && <Button variant="default" color="red" onClick={() => setAsking("abort")}>{words.abort}</Button>}
-      {rollout.phase !== "superseded" && <Button variant="default" onClick={() => setAsking("undo")}>{words.undo}</Button>}
+      {(open || rollout.phase === "finished") && <Button variant="default" onClick={() => setAsking("undo")}>{words.undo}</Button>}
       {asking === "abort" && (
         <Confirm
           title={words.abortTitle} lead={words.abortLead} action={words.abortDo} close={() => setAsking(undefined)}
@@ -57,6 +57,12 @@ export function Steer({ rollout }: { rollout: Rollout }) {
         >
           <Checkbox label={words.abortRevert} checked={revert} onChange={(event) => setRevert(event.currentTarget.checked)} />
         </Confirm>
+      )}
+      {(asking === "next" || asking === "all") && (
+        <Confirm
+          title={words.promoteTitle} lead={words.promoteLead[asking]} action={words.promoteDo} close={() => setAsking(undefined)}
+          confirmed={(reason) => promote(asking === "all", reason)}
+        />
       )}
       {asking === "undo" && (
         <Confirm

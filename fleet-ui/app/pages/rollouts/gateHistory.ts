@@ -10,9 +10,9 @@ export type GateHistory = Readonly<Record<string, { readonly baseline: readonly 
 
 const POINTS = 2_000;
 
-const added = (points: readonly Point[], at: number, value: number | null | undefined) => (value == null ? points : [...points, { at, value }].slice(-POINTS));
+const added = (points: readonly Point[], at: number, value: number | null | undefined) => (value == null || points.at(-1)?.at === at ? points : [...points, { at, value }].slice(-POINTS));
 
-/** `before` with what `gates` say at `at`, in microseconds. */
+/** `before` with what `gates` say at `at`, in microseconds; what was said at that time already stays. */
 export function remember(before: GateHistory, gates: readonly Schemas["GateView"][], at: number): GateHistory {
   return Object.fromEntries(
     gates.map(({ gate, baseline, candidate }) => {

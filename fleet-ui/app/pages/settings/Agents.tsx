@@ -1,5 +1,5 @@
 /** The agents themselves: their releases and the versions of their settings, each of which is rolled out as a model is. */
-import { Skeleton, Text } from "@mantine/core";
+import { Skeleton, Text, VisuallyHidden } from "@mantine/core";
 import { api } from "~/api/client";
 import { session } from "~/api/session";
 import { text } from "~/text";
@@ -28,7 +28,7 @@ export function Agents() {
         ) : (
           <div className="scroll-x">
             <table className="plain">
-              <thead><tr><th>{text.models.version}</th><th>{words.arch}</th><th className="end">{text.models.size}</th><th>{text.models.created}</th><th /></tr></thead>
+              <thead><tr><th>{text.models.version}</th><th>{words.arch}</th><th className="end">{text.models.size}</th><th>{text.models.created}</th><th><VisuallyHidden>{text.ui.actions}</VisuallyHidden></th></tr></thead>
               <tbody>
                 {releases.data.items.map((release) => (
                   <tr key={`${release.version}/${release.arch}`}>

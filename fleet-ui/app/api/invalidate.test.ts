@@ -1,0 +1,33 @@
+import { QueryClient } from "@tanstack/react-query";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { Invalidator, touches } from "./invalidate";
+
+const event = (kind: string, resource: string) => ({ kind, resource, at: 0, data: null });
+
+describe("events in a burst", () => {
+  beforeEach(() => void vi.useFakeTimers());
+  afterEach(() => void vi.useRealTimers());
+
+  it("make stale what they touch after a moment, and nothing else", async () => {
+    const queries = new QueryClient({ defaultOptions: { queries: { retry: false } } });
+    queries.setQueryData(["get", "/api/v1/devices", {}], 0);
+    queries.setQueryData(["get", "/api/v1/models", {}], 0);
+    const asked = vi.spyOn(queries, "invalidateQueries");
+    const invalidator = new Invalidator(queries);
+    for (let n = 0; n < 100; n++) invalidator.add(event(n % 2 ? "device.online" : "device.offline", "dev_1"));
+    const stale = (path: string) => queries.getQueryState(["get", path, {}])!.isInvalidated;
+    expect(stale("/api/v1/devices")).toBe(false);
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect([stale("/api/v1/devices"), stale("/api/v1/models")]).toEqual([true, false]);
+    expect(asked).toHaveBeenCalledTimes(1);
+  });
+});
+
+describe("what an event touches", () => {
+  const of = (path: string, params: Record<string, string>) => ["get", path, { params: { path: params } }] as const;
+  it("commands of any device", () => {
+    expect(touches(event("command.result", "cmd_1"), of("/api/v1/devices/{device}/commands", { device: "dev_1" }))).toBe(true);
+    expect(touches(event("command.result", "cmd_1"), of("/api/v1/devices/{device}", { device: "dev_1" }))).toBe(false);
+  });
+  it("nothing of a noun that is unknown here", () => expect(touches(event("weather.changed", "x"), ["get", "/api/v1/devices"])).toBe(false));
+});
