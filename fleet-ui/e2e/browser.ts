@@ -23,7 +23,7 @@ interface Wishes {
 }
 
 export async function open(browser: Browser, stack: Stack, { scheme = "light", width = 1_280 }: Wishes = {}): Promise<Window> {
-  const context = await browser.newContext({ baseURL: stack.ui ?? stack.url, viewport: { width, height: 800 }, colorScheme: scheme, reducedMotion: "reduce", acceptDownloads: true });
+  const context = await browser.newContext({ baseURL: stack.url, viewport: { width, height: 800 }, colorScheme: scheme, reducedMotion: "reduce", acceptDownloads: true });
   context.setDefaultTimeout(WAIT_MS);
   const page = await context.newPage();
   const said: string[] = [];

@@ -52,13 +52,10 @@ export class Stack {
     private readonly listeners: readonly string[],
   ) {}
 
-  /** Where browsers look: at the control plane, or at the `vite preview` before it that somebody who works on the pages names. */
-  readonly ui = process.env.AIDOS_UI_URL;
-
   /** What `aidos up` makes: a control plane, an agent with `site=local`, and the model digits on it. */
   static async up(): Promise<Stack> {
     const folder = mkdtempSync(join(tmpdir(), "aidos-journey-"));
-    const api = Number(process.env.AIDOS_PLANE_PORT) || (await freePort());
+    const api = await freePort();
     const listeners = ["--listen", `${HERE}:${api}`];
     for (const other of ["--quic", "--mqtt", "--serve"]) listeners.push(other, `${HERE}:${await freePort()}`);
     const stack = new Stack(folder, `http://${HERE}:${api}`, listeners);

@@ -39,9 +39,7 @@ export async function failure(response: Response): Promise<ApiError> {
 }
 
 /** For single requests: actions and exports. */
-// Past the browser's own cache: the tag of a device stands for what is wanted of it, so that by it the cache would show how the
-// device was before.
-export const http = createFetchClient<paths>({ baseUrl: "/", cache: "no-store" });
+export const http = createFetchClient<paths>({ baseUrl: "/" });
 http.use(middleware);
 
 /** For queries and mutations of components. */

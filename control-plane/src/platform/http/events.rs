@@ -10,7 +10,7 @@ use aidos_protocol::TenantId;
 use aidos_protocol::api::events::{EventView, RESET};
 use aidos_protocol::time::Micros;
 use axum::response::sse::{Event, KeepAlive, Sse};
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -181,12 +181,14 @@ impl Watch {
 }
 
 fn events(watch: Watch) -> impl Stream<Item = Result<Event, Infallible>> {
-    futures::stream::unfold(watch, |mut watch| async move {
+    // What stands between may hold the answer back until its first byte: the client is to know at once that it is connected.
+    let begin = futures::stream::once(std::future::ready(Ok(Event::default().comment("connected"))));
+    begin.chain(futures::stream::unfold(watch, |mut watch| async move {
         let (number, view) = watch.next().await?;
         let json = serde_json::to_string(&view).expect("a struct of strings and JSON serialises");
         let event = Event::default().id(format!("{}.{number}", watch.shared.epoch)).event(view.kind).data(json);
         Some((Ok(event), watch))
-    })
+    }))
 }
 
 #[cfg(test)]
