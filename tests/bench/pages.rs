@@ -1,8 +1,9 @@
 //! What the dashboard's pages wait for: the lists of the API at 100,000 devices, with a rollout to all of them under way, on SQLite
 //! and on Postgres.
 //!
-//! `cargo xtask bench pages`; fails when a limit is passed. `AIDOS_BENCH_DEVICES=1000` sets the size for a quick run. The devices are
-//! copies in the database of one that joined, and never connect; the control plane is a process of its own, asked over HTTP.
+//! `cargo xtask bench pages`; fails when a limit is passed. `AIDOS_BENCH_DEVICES=1000` sets the size for a quick run, `AIDOS_BENCH_MINUTES=1` how
+//! long the browser stays. The devices are copies in the database of one that joined, and never connect; the control plane is a
+//! process of its own, asked over HTTP. Then Chromium looks at the same fleet (`fleet-ui/bench/large.mjs`).
 
 #![allow(clippy::unwrap_used)]
 
@@ -159,6 +160,23 @@ async fn measure(figures: &mut Figures, store: &str, postgres: Option<&str>, dev
         let limit = (*name != "rollout_cells").then_some(LIMIT_MS);
         figures.figure(&format!("{store}_{name}_median"), median, "ms", None);
         figures.figure(&format!("{store}_{name}_p99"), slowest, "ms", limit);
+    }
+    if postgres.is_none() {
+        look(figures, &fleet, &rollout);
+    }
+}
+
+/// Has a browser look at the fleet, and takes over the figures that it prints.
+fn look(figures: &mut Figures, fleet: &Fleet, rollout: &str) {
+    let key = std::fs::read_to_string(fleet.control_plane_dir().join("owner.key")).unwrap();
+    let mut node = Command::new("node");
+    node.arg("bench/large.mjs").current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("fleet-ui"));
+    node.env("AIDOS_URL", fleet.api.url()).env("AIDOS_API_KEY", key.trim()).env("AIDOS_BENCH_ROLLOUT", rollout);
+    let looked = node.output().expect("Node is installed, as for the dashboard");
+    assert!(looked.status.success(), "{}", String::from_utf8_lossy(&looked.stderr));
+    for line in String::from_utf8_lossy(&looked.stdout).lines() {
+        let [name, value, unit, limit] = line.split_whitespace().collect::<Vec<_>>()[..] else { panic!("not a figure: {line}") };
+        figures.figure(name, value.parse().unwrap(), unit, limit.parse().ok());
     }
 }
 
