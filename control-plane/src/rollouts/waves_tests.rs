@@ -43,14 +43,14 @@ async fn a_late_joiner_follows_once_the_wave_it_belongs_to_is_over(db: Db) {
     world.turn(rollout.id, Health::Watching, &[]).await;
     assert_eq!(world.count(&lab, 2), 7, "the first wave is over, and the second has begun");
 
-    let late: Vec<_> = (0..12).map(|n| world.device(&format!("late-{n}"), &[("site", "lab")])).collect();
+    let late: Vec<_> = (0..60).map(|n| world.device(&format!("late-{n}"), &[("site", "lab")])).collect();
     world.reconcile().await;
     world.turn(rollout.id, Health::Watching, &[]).await;
     let of_wave: BTreeMap<DeviceId, usize> =
         world.members(rollout.id).await.iter().map(|member| (member.device, member.wave)).collect();
     let in_wave = |wave: usize| late.iter().copied().filter(|device| of_wave[device] == wave).collect::<Vec<_>>();
     let (first, last) = (in_wave(0), in_wave(2));
-    assert!(!first.is_empty() && !last.is_empty(), "twelve are spread over three waves: {of_wave:?}");
+    assert!(!first.is_empty() && !last.is_empty(), "sixty are spread over three waves: {of_wave:?}");
     assert_eq!(world.phase(rollout.id).await, Phase::Running);
     assert_eq!((world.count(&first, 2), world.count(&last, 1)), (first.len(), last.len()));
 }
