@@ -1,7 +1,7 @@
 //! All endpoints in one router, with the layers around them, and the API's TLS.
 
 use super::rooms::Rooms;
-use super::{overview, ui};
+use super::{installation, overview, ui};
 use crate::config::{ApiSecurity, Config};
 use crate::fleet;
 use crate::platform::http::{ApiError, layered, openapi};
@@ -47,6 +47,7 @@ pub(super) fn endpoints(rooms: &Rooms) -> OpenApiRouter {
         .merge(registry::router(registry, tenants.clone()))
         .merge(rollouts::router(rooms.deployments.clone(), tenants))
         .merge(overview::router(rooms))
+        .merge(installation::router(rooms))
 }
 
 /// All that is served.

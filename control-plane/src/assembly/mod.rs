@@ -10,6 +10,7 @@
 
 mod api;
 mod endpoints;
+mod installation;
 mod links;
 mod overview;
 mod ports;

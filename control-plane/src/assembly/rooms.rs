@@ -16,6 +16,7 @@ use crate::platform::tasks::Tasks;
 use crate::registry::{AgentSettings, Artifacts, Models, Releases, Trust, TrustKeys};
 use crate::rollouts::{Conductor, Deployments, Offers, Reconciler};
 use crate::tenants::{Activity, Idempotency, Tenants};
+use aidos_protocol::enrol::EndpointsView;
 use aidos_protocol::frame;
 use prometheus_client::metrics::gauge::Gauge;
 use std::path::PathBuf;
@@ -47,6 +48,8 @@ pub(super) struct Ground {
 /// All rooms.
 pub(super) struct Rooms {
     pub(super) ground: Ground,
+    /// Where people and devices are told to reach all of it.
+    pub(super) endpoints: EndpointsView,
     pub(super) tenants: Tenants,
     pub(super) activity: Activity,
     pub(super) idempotency: Idempotency,
@@ -130,6 +133,7 @@ impl Rooms {
         let sessions = Sessions::new(live.clone(), clock, ports, settings);
         Ok(Self {
             ground,
+            endpoints: endpoints.public.clone(),
             tenants,
             activity,
             idempotency,

@@ -23,6 +23,26 @@ describe("events in a burst", () => {
   });
 });
 
+describe("a list of many pages", () => {
+  beforeEach(() => void vi.useFakeTimers());
+  afterEach(() => void vi.useRealTimers());
+
+  it("is read again once in ten seconds, however often something changes, and at last", async () => {
+    const queries = new QueryClient({ defaultOptions: { queries: { retry: false } } });
+    const key = ["get", "/api/v1/devices", {}];
+    queries.setQueryData(key, { pages: Array.from({ length: 50 }, () => ({ items: [] })), pageParams: [] });
+    const invalidator = new Invalidator(queries);
+    const stale = () => queries.getQueryState(key)!.isInvalidated;
+    for (let second = 0; second < 9; second++) {
+      invalidator.add(event("device.updated", "dev_1"));
+      await vi.advanceTimersByTimeAsync(1_000);
+      expect(stale(), `after ${second + 1} s`).toBe(false);
+    }
+    await vi.advanceTimersByTimeAsync(1_500);
+    expect(stale()).toBe(true);
+  });
+});
+
 describe("what an event touches", () => {
   const of = (path: string, params: Record<string, string>) => ["get", path, { params: { path: params } }] as const;
   it("commands of any device", () => {

@@ -1,12 +1,15 @@
 /**
  * Which of the shown queries an event makes stale. Events come in bursts (a device that flaps, a wave of thousands): they are
- * gathered, and each query is read again at most once in `GATHER_MS`.
+ * gathered, and each query is read again at most once in `GATHER_MS`; a list of many loaded pages, all of which are read again, at
+ * most once in `LONG_MS`.
  */
 
 import type { Query, QueryClient } from "@tanstack/react-query";
 import type { LiveEvent } from "./live";
 
 const GATHER_MS = 1_500;
+const LONG_MS = 10_000;
+const LONG_PAGES = 4;
 
 /** Paths whose answers change with an event of this noun. */
 const TOUCHES: Record<string, readonly string[]> = {
@@ -40,6 +43,8 @@ export function touches(event: Pick<LiveEvent, "kind" | "resource">, key: Key): 
 export class Invalidator {
   #waiting: LiveEvent[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
+  /** Long lists that are read again later, by their hash. */
+  readonly #later = new Set<string>();
 
   constructor(private readonly queries: QueryClient) {}
 
@@ -53,7 +58,22 @@ export class Invalidator {
     const events = this.#waiting;
     this.#waiting = [];
     this.#timer = undefined;
-    const predicate = (query: Query) => events.some((event) => touches(event, query.queryKey as unknown as Key));
-    void this.queries.invalidateQueries({ predicate });
+    const touched = (query: Query) => events.some((event) => touches(event, query.queryKey as unknown as Key));
+    void this.queries.invalidateQueries({ predicate: (query) => touched(query) && !this.#waits(query) });
   };
+
+  /** Whether a query is to be read again later, which it then is. */
+  #waits(query: Query): boolean {
+    const pages = (query.state.data as { readonly pages?: readonly unknown[] } | undefined)?.pages?.length ?? 1;
+    const left = pages > LONG_PAGES ? query.state.dataUpdatedAt + LONG_MS - Date.now() : 0;
+    if (left <= 0) return false;
+    if (!this.#later.has(query.queryHash)) {
+      this.#later.add(query.queryHash);
+      setTimeout(() => {
+        this.#later.delete(query.queryHash);
+        void this.queries.invalidateQueries({ queryKey: query.queryKey, exact: true });
+      }, left);
+    }
+    return true;
+  }
 }

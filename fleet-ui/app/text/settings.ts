@@ -41,6 +41,12 @@ export const settings = {
     renew: { root: "aidos trust rotate date", targets: "aidos trust sign" } as Record<string, string>,
   },
   about: { version: "Control plane", tenant: "Tenant", key: "Your key", api: "API", openapi: "OpenAPI document", docs: "API reference", ca: "CA certificate", session: "Session until" },
+  installation: {
+    data: "Where it keeps its data", database: "Database", databases: { sqlite: "SQLite, in its data folder", postgres: "Postgres" }, objects: "Models and other files",
+    fetched: "Devices fetch", presigned: "from the store, by signed addresses", through: "through the control plane",
+    links: "Links", api: "API", off: "off",
+    limits: "Limits", model: "A model", artifact: "Another file", chunk: "One piece of an upload", request: "Another request", page: "Items of a page", uses: "Devices of a join token",
+  },
   agents: {
     releases: "Releases", settings: "Settings", noReleases: "No release yet", noSettings: "No settings yet", arch: "Architecture",
     lead: "Releases and settings go out in waves, as models do, and come back when they are bad.",

@@ -6,6 +6,7 @@ pub mod commands;
 pub mod deployments;
 pub mod devices;
 pub mod events;
+pub mod installation;
 pub mod keys;
 pub mod models;
 pub mod overview;

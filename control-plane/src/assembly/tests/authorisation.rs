@@ -42,6 +42,7 @@ fn operations() -> Vec<(&'static str, Role, Option<Value>)> {
         ("GET /metrics", Viewer, None),
         ("GET /api/v1/events", Viewer, None),
         ("GET /api/v1/overview", Viewer, None),
+        ("GET /api/v1/installation", Owner, None),
         ("GET /api/v1/activity", Viewer, None),
         ("GET /api/v1/tenants", Viewer, None),
         ("POST /api/v1/tenants", Owner, Some(json!({ "name": "more" }))),
@@ -225,6 +226,7 @@ async fn another_tenants_owner_finds_nothing_and_changes_nothing() {
             assert_eq!(plane.send(&method, &path, &plane.owner, None).await.0, 200, "{operation}");
         }
     }
+    assert_eq!(plane.send("GET", "/api/v1/installation", &stranger, None).await.0, 403, "it concerns all tenants");
     for list in ["devices", "models", "deployments", "rollouts", "tokens", "agent-releases", "agent-settings"] {
         let (_, listed) = plane.send("GET", &format!("/api/v1/{list}"), &stranger, None).await;
         assert_eq!(listed["items"].as_array().unwrap().len(), 0, "{list}");

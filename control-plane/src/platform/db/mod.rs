@@ -158,7 +158,6 @@ impl Db {
     }
 
     /// Which database speaks.
-    #[cfg(test)]
     pub(crate) fn dialect(&self) -> Dialect {
         self.dialect
     }

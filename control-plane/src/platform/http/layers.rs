@@ -15,7 +15,7 @@ use std::time::Instant;
 use tracing::Instrument as _;
 
 /// The largest body of an endpoint that sets no limit of its own: JSON that a person or a script wrote.
-pub(super) const MAX_BODY: usize = 1 << 20;
+pub(crate) const MAX_BODY: usize = 1 << 20;
 /// Names a request in the answer and in the log. Ours, never the client's: it must be unique.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

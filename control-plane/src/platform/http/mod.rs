@@ -16,6 +16,6 @@ pub(crate) use error::ApiError;
 pub(crate) use etag::{ETag, IfMatch};
 pub(crate) use events::Events;
 pub(crate) use extract::{Created, Json, Once, Path, Query};
-pub(crate) use layers::layered;
+pub(crate) use layers::{MAX_BODY, layered};
 pub(crate) use page::PageQuery;
 pub(crate) use server::serve;

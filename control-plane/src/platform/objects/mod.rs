@@ -102,6 +102,13 @@ pub(crate) struct Objects {
     signer: Option<Arc<AmazonS3>>,
 }
 
+impl std::fmt::Display for Objects {
+    /// The folder or the bucket.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.store.fmt(f)
+    }
+}
+
 impl Objects {
     /// Objects in `folder`, which is made if it is not there.
     pub(crate) fn local(folder: &Path) -> Result<Self, ObjectError> {
@@ -125,6 +132,11 @@ impl Objects {
         }
         let store = Arc::new(builder.build().map_err(|e| ObjectError::Setup(e.to_string()))?);
         Ok(Self { store: store.clone(), signer: config.presign.then_some(store) })
+    }
+
+    /// Whether devices may be sent to the store itself.
+    pub(crate) fn presigns(&self) -> bool {
+        self.signer.is_some()
     }
 
     /// Stores the file at `path` under `digest`, unless it is there already. The bytes are verified on the way.
