@@ -10,6 +10,8 @@ use std::process::{Command, Stdio};
 
 /// Each is a file of `tests/bench`.
 const BENCHES: [&str; 7] = ["twin", "spine", "fleet", "pages", "site", "delta", "cut_link"];
+/// Those that measure nothing of the agent: they do without the build that goes to devices, which takes longest.
+const WITHOUT_AGENT: [&str; 1] = ["pages"];
 
 /// Runs `only`, or all of them. A figure above its limit fails the run, after it was written.
 pub(crate) fn bench(only: Option<&str>) -> Result<()> {
@@ -19,18 +21,24 @@ pub(crate) fn bench(only: Option<&str>) -> Result<()> {
     }
     // With the binaries in the same build: the benchmarks start them, and dependencies are compiled once.
     eprintln_step("cargo build --release");
-    run(cargo().args(["build", "--release", "--workspace", "--bins", "--benches"]))?;
-    // The agent as it goes to devices.
-    run(cargo().args(["build", "--profile", "dist", "--package", "aidos-agent", "--bin", "aidos-agent"]))?;
+    let benches = chosen.iter().flat_map(|name| ["--bench", name]);
+    run(cargo().args(["build", "--release", "--workspace", "--bins"]).args(benches))?;
+    if chosen.iter().any(|name| !WITHOUT_AGENT.contains(name)) {
+        run(cargo().args(["build", "--profile", "dist", "--package", "aidos-agent", "--bin", "aidos-agent"]))?;
+    }
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     // Before the page is written: what was built.
     let commit = commit()?;
     let mut failed = Vec::new();
     for name in chosen {
         eprintln_step(&format!("benchmark {name}"));
-        let output = cargo()
-            .args(["bench", "--quiet", "--workspace", "--bench", name])
-            .env("AIDOS_AGENT_BINARY", target.join("dist/aidos-agent"))
+        let mut bench = cargo();
+        bench.args(["bench", "--quiet", "--workspace", "--bench", name]);
+        if !WITHOUT_AGENT.contains(&name) {
+            // As it goes to devices.
+            bench.env("AIDOS_AGENT_BINARY", target.join("dist/aidos-agent"));
+        }
+        let output = bench
             .stderr(Stdio::inherit())
             .output()
             .with_context(|| format!("benchmark {name} could not be started"))?;

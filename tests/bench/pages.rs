@@ -62,6 +62,8 @@ fn copies(template: &str, count: usize) -> String {
         )
         .unwrap();
     }
+    sql += "INSERT INTO device_search (tenant_id, device_id, name, folded, address, labels) SELECT s.tenant_id, c.id, c.name, c.name, s.address, \
+            c.site FROM device_search s, copies c;\n";
     // As after days: no two were heard of at the same moment.
     sql + "UPDATE devices SET last_seen_us = created_us - LENGTH(name) * 1000 + CAST(SUBSTR(name, 6) AS INTEGER) WHERE name LIKE 'edge-%';\n\
            COMMIT;\nANALYZE;\n"
@@ -143,6 +145,9 @@ async fn measure(figures: &mut Figures, store: &str, postgres: Option<&str>, dev
         ("devices_offline", "devices?limit=100&state=offline&sort=last_seen".to_owned()),
         ("devices_of_a_site", "devices?limit=100&selector=site%3Dsite-7%2Cbench".to_owned()),
         ("devices_by_text", "devices?limit=100&q=edge-0999".to_owned()),
+        ("devices_by_text_at_the_end", "devices?limit=100&q=edge-09".to_owned()),
+        ("devices_by_text_nowhere", "devices?limit=100&q=nowhere".to_owned()),
+        ("devices_by_text_last_seen", "devices?limit=100&q=site-7&sort=last_seen".to_owned()),
         ("device", format!("devices/{template}")),
         ("rollouts", "rollouts?limit=50".to_owned()),
         ("rollout", format!("rollouts/{rollout}")),

@@ -1,7 +1,6 @@
 //! What one room needs of another that it must not import, passed through.
 
 use crate::fleet::{ArtifactSource, DeviceKey, DeviceRow, Devices, Live, Telemetry, TrustSource, TwinError, Twins, What, Wish};
-use crate::platform::db::StoreError;
 use crate::registry::{Artifacts, Held, Trust};
 use crate::rollouts::{Account, Change, Desired, DeviceFacts, DevicePage, Fleet, FleetError, Status, Wanted};
 use crate::tenants::Caller;
@@ -99,12 +98,10 @@ impl FleetOfRollouts {
 
 #[async_trait]
 impl Fleet for FleetOfRollouts {
-    async fn device(&self, tenant: TenantId, device: DeviceId) -> Result<Option<DeviceFacts>, FleetError> {
-        match self.devices.get(tenant, device).await {
-            Ok(row) if row.revoked.is_none() => Ok(Some(self.facts(row))),
-            Ok(_) | Err(StoreError::NotFound) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+    async fn devices(&self, tenant: TenantId, devices: &[DeviceId]) -> Result<BTreeMap<DeviceId, DeviceFacts>, FleetError> {
+        let rows = self.devices.among(tenant, devices).await?;
+        let there = rows.into_iter().filter(|row| row.revoked.is_none());
+        Ok(there.map(|row| (row.id, self.facts(row))).collect())
     }
 
     async fn matching(

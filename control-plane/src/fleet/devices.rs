@@ -67,6 +67,11 @@ impl Devices {
         store::device(self.db.pool(), tenant, device).await?.ok_or(StoreError::NotFound)
     }
 
+    /// Those of `devices` that are there.
+    pub(crate) async fn among(&self, tenant: TenantId, devices: &[DeviceId]) -> Result<Vec<DeviceRow>, StoreError> {
+        store::devices(self.db.pool(), tenant, devices).await
+    }
+
     /// The tenant of a device that a broker vouches for by its id alone.
     pub(crate) async fn tenant_of(&self, device: DeviceId) -> Result<Option<TenantId>, StoreError> {
         store::tenant_of_device(self.db.pool(), device).await

@@ -71,6 +71,7 @@ async fn a_token_that_does_not_let_in_says_why(db: Db) {
         (CreateToken { uses: 0, ..Default::default() }, "uses"),
         (CreateToken { ttl_s: 5, ..Default::default() }, "ttl_s"),
         (CreateToken { labels: (0..33).map(|n| (n.to_string(), String::new())).collect(), ..Default::default() }, "labels"),
+        (CreateToken { labels: [("no key!".into(), "lab".into())].into(), ..Default::default() }, "labels"),
     ] {
         let error = fleet.tokens.create(&fleet.caller, bad).await.unwrap_err();
         assert!(matches!(&error, TokenError::Invalid { field: is, .. } if *is == field), "{error}");

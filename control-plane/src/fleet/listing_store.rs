@@ -1,6 +1,7 @@
 //! Finding devices in the database: by labels, state and text, in an order, page by page. It reads `devices` and the mirrored
 //! labels; the statements that change devices stand in `store`.
 
+use super::search_store;
 use super::selector_sql::selector_sql;
 use super::store::{DEVICE_COLUMNS, DeviceRow, parsed};
 use crate::platform::db::StoreError;
@@ -8,7 +9,8 @@ use aidos_protocol::api::devices::{DeviceSort, DeviceState};
 use aidos_protocol::selector::Selector;
 use aidos_protocol::{DeviceId, TenantId};
 use serde::{Deserialize, Serialize};
-use sqlx::{Any, AnyConnection, AnyPool, Row};
+use sqlx::any::AnyRow;
+use sqlx::{Any, AnyConnection, AnyPool, FromRow as _, Row};
 use std::collections::BTreeMap;
 
 /// Devices per statement that asks for labels: far below the bind limits of both databases.
@@ -16,6 +18,9 @@ const DEVICES_PER_STATEMENT: usize = 500;
 
 /// Digits of an id that a searched text needs before ids are looked at: fewer are in half of them.
 const ID_DIGITS: usize = 4;
+
+/// Found devices that are read and put in order one by one; of more, the first are looked for in the order itself.
+pub(super) const MANY: i64 = 2_000;
 
 /// Which devices.
 #[derive(Debug, Clone, Default)]
@@ -79,11 +84,8 @@ impl Statement {
         self.bind(Bind::Text(value.into()))
     }
 
-    /// The first `limit` rows.
-    async fn rows(mut self, pool: &AnyPool, limit: usize) -> Result<Vec<DeviceRow>, StoreError> {
-        let limit = self.bind(Bind::Number(i64::try_from(limit).unwrap_or(i64::MAX)));
-        self.text += &format!(" LIMIT {limit}");
-        let mut query = sqlx::query_as::<Any, DeviceRow>(sqlx::AssertSqlSafe(self.text));
+    async fn fetch(self, pool: &AnyPool) -> Result<Vec<AnyRow>, StoreError> {
+        let mut query = sqlx::query::<Any>(sqlx::AssertSqlSafe(self.text));
         for bind in self.binds {
             query = match bind {
                 Bind::Text(text) => query.bind(text),
@@ -91,6 +93,14 @@ impl Statement {
             };
         }
         Ok(query.fetch_all(pool).await?)
+    }
+
+    /// The first `limit` devices.
+    async fn devices(mut self, pool: &AnyPool, limit: usize) -> Result<Vec<DeviceRow>, StoreError> {
+        let limit = self.bind(Bind::Number(i64::try_from(limit).unwrap_or(i64::MAX)));
+        self.text += &format!(" LIMIT {limit}");
+        let rows = self.fetch(pool).await?;
+        Ok(rows.iter().map(DeviceRow::from_row).collect::<Result<_, _>>()?)
     }
 }
 
@@ -104,31 +114,51 @@ pub(super) async fn list(
     limit: usize,
 ) -> Result<Vec<DeviceRow>, StoreError> {
     let mut sql = Statement { text: String::new(), binds: vec![Bind::Text(tenant.to_string())] };
-    sql.text = format!("SELECT {DEVICE_COLUMNS} FROM devices d WHERE d.tenant_id = $1");
-    narrow(&mut sql, filter);
+    let (mut name, mut id) = ("d.name", "d.id");
+    match &filter.text {
+        None => sql.text = "SELECT d.* FROM devices d WHERE d.tenant_id = $1".into(),
+        // What was heard of last is in no row of the search: where many are found, the first of them come soon in that order.
+        Some(text) if sort == DeviceSort::LastSeen && finds_many(pool, tenant, text).await? => {
+            let found = found(&mut sql, text);
+            sql.text = format!(
+                "SELECT d.* FROM devices d WHERE d.tenant_id = $1 AND EXISTS (SELECT 1 FROM device_search s \
+                 WHERE s.tenant_id = d.tenant_id AND s.device_id = d.id AND {found})"
+            );
+        }
+        Some(text) => {
+            (name, id) = ("s.name", "s.device_id");
+            let found = found(&mut sql, text);
+            // CROSS: SQLite looks through the search first and takes up a device only once it is found.
+            sql.text = format!(
+                "SELECT d.* FROM device_search s CROSS JOIN devices d WHERE s.tenant_id = $1 AND {found} \
+                 AND d.tenant_id = s.tenant_id AND d.id = s.device_id"
+            );
+        }
+    }
+    narrow(&mut sql, &filter.selector, filter.state);
     let order = match sort {
-        DeviceSort::Name => "d.name, d.id",
-        DeviceSort::Newest => "d.id DESC",
-        DeviceSort::LastSeen => "COALESCE(d.last_seen_us, -1) DESC, d.id DESC",
+        DeviceSort::Name => format!("{name}, {id}"),
+        DeviceSort::Newest => format!("{id} DESC"),
+        DeviceSort::LastSeen => "COALESCE(d.last_seen_us, -1) DESC, d.id DESC".into(),
     };
     match after {
         None => {}
-        Some(Place::Name(name, id)) => {
-            let (name, id) = (sql.text(name.clone()), sql.text(id.to_string()));
-            sql.text += &format!(" AND (d.name > {name} OR (d.name = {name} AND d.id > {id}))");
+        Some(Place::Name(after, device)) => {
+            let (after, device) = (sql.text(after.clone()), sql.text(device.to_string()));
+            sql.text += &format!(" AND ({name} > {after} OR ({name} = {after} AND {id} > {device}))");
         }
-        Some(Place::Newest(id)) => {
-            let id = sql.text(id.to_string());
-            sql.text += &format!(" AND d.id < {id}");
+        Some(Place::Newest(device)) => {
+            let device = sql.text(device.to_string());
+            sql.text += &format!(" AND {id} < {device}");
         }
-        Some(Place::LastSeen(at, id)) => {
-            let (at, id) = (sql.bind(Bind::Number(*at)), sql.text(id.to_string()));
+        Some(Place::LastSeen(at, device)) => {
+            let (at, device) = (sql.bind(Bind::Number(*at)), sql.text(device.to_string()));
             let seen = "COALESCE(d.last_seen_us, -1)";
-            sql.text += &format!(" AND ({seen} < {at} OR ({seen} = {at} AND d.id < {id}))");
+            sql.text += &format!(" AND ({seen} < {at} OR ({seen} = {at} AND d.id < {device}))");
         }
     }
     sql.text += &format!(" ORDER BY {order}");
-    sql.rows(pool, limit).await
+    sql.devices(pool, limit).await
 }
 
 /// The devices that match and may connect, by id after `after`, at most `limit`.
@@ -141,41 +171,50 @@ pub(super) async fn matching(
 ) -> Result<Vec<DeviceRow>, StoreError> {
     let mut sql = Statement { text: String::new(), binds: vec![Bind::Text(tenant.to_string())] };
     sql.text = format!("SELECT {DEVICE_COLUMNS} FROM devices d WHERE d.tenant_id = $1 AND d.state = 'active'");
-    narrow(&mut sql, &DeviceFilter { selector: selector.clone(), ..Default::default() });
+    narrow(&mut sql, selector, None);
     if let Some(id) = after {
         let id = sql.text(id.to_string());
         sql.text += &format!(" AND d.id > {id}");
     }
     sql.text += " ORDER BY d.id";
-    sql.rows(pool, limit).await
+    sql.devices(pool, limit).await
 }
 
-fn narrow(sql: &mut Statement, filter: &DeviceFilter) {
-    if !filter.selector.is_everything() {
-        let condition = selector_sql(&filter.selector, sql.binds.len() + 1);
+fn narrow(sql: &mut Statement, selector: &Selector, state: Option<DeviceState>) {
+    if !selector.is_everything() {
+        let condition = selector_sql(selector, sql.binds.len() + 1);
         sql.binds.extend(condition.values.into_iter().map(Bind::Text));
         sql.text += &format!(" AND ({})", condition.text);
     }
-    sql.text += match filter.state {
+    sql.text += match state {
         None => "",
         Some(DeviceState::Online) => " AND d.state = 'active' AND d.session IS NOT NULL",
         Some(DeviceState::Offline) => " AND d.state = 'active' AND d.session IS NULL",
         Some(DeviceState::Revoked) => " AND d.state = 'revoked'",
     };
-    if let Some(text) = &filter.text {
-        let part = sql.text(format!("%{}%", literal(text)));
-        sql.text += &format!(
-            " AND (LOWER(d.name) LIKE {part} ESCAPE '!' OR LOWER(d.address) LIKE {part} ESCAPE '!' \
-             OR EXISTS (SELECT 1 FROM device_labels l WHERE l.tenant_id = d.tenant_id AND l.device_id = d.id \
-             AND LOWER(l.value) LIKE {part} ESCAPE '!')"
-        );
-        let digits = text.strip_prefix("dev_").unwrap_or(text);
-        if digits.len() >= ID_DIGITS {
-            let begin = sql.text(format!("dev!_{}%", literal(digits)));
-            sql.text += &format!(" OR d.id LIKE {begin} ESCAPE '!'");
-        }
-        sql.text.push(')');
+}
+
+/// The condition on a row `s` of the search that holds where `text` is found.
+fn found(sql: &mut Statement, text: &str) -> String {
+    let part = sql.text(format!("%{}%", literal(text)));
+    let digits = text.strip_prefix("dev_").unwrap_or(text);
+    if digits.len() < ID_DIGITS || !digits.bytes().all(|digit| digit.is_ascii_hexdigit() || digit == b'-') {
+        return format!("s.text LIKE {part} ESCAPE '!'");
     }
+    let begin = sql.text(format!("dev!_{}%", literal(digits)));
+    format!("(s.text LIKE {part} ESCAPE '!' OR s.device_id LIKE {begin} ESCAPE '!')")
+}
+
+/// Whether `text` is found at more devices than are quickly put in order.
+async fn finds_many(pool: &AnyPool, tenant: TenantId, text: &str) -> Result<bool, StoreError> {
+    let mut sql = Statement { text: String::new(), binds: vec![Bind::Text(tenant.to_string())] };
+    let found = found(&mut sql, text);
+    let limit = sql.bind(Bind::Number(MANY));
+    sql.text = format!(
+        "SELECT COUNT(*) AS devices FROM (SELECT 1 FROM device_search s WHERE s.tenant_id = $1 AND {found} LIMIT {limit}) AS some"
+    );
+    let counted = sql.fetch(pool).await?.first().map(|row| row.try_get::<i64, _>("devices")).transpose()?;
+    Ok(counted == Some(MANY))
 }
 
 /// `text` within a LIKE pattern, in lower case: it means itself, whatever characters it has.
@@ -231,9 +270,11 @@ pub(super) async fn rename(
     .bind(device.to_string())
     .bind(name.to_owned())
     .bind(if_revision)
-    .fetch_optional(tx)
+    .fetch_optional(&mut *tx)
     .await?;
-    Ok(row.map(|row| row.try_get("revision")).transpose()?)
+    let Some(row) = row else { return Ok(None) };
+    search_store::rename(tx, tenant, device, name).await?;
+    Ok(Some(row.try_get("revision")?))
 }
 
 #[cfg(test)]

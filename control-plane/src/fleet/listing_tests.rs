@@ -5,13 +5,17 @@ use super::listing_store::{DeviceFilter, Place};
 use super::test_fleet::Fleet;
 use crate::platform::db::Db;
 use crate::platform::testing::both_stores;
+use aidos_protocol::DeviceId;
 use aidos_protocol::api::devices::{DeviceSort, DeviceState};
+use aidos_protocol::twin::Edit;
 use std::time::Duration;
 
 both_stores!(
     devices_are_found_by_labels_state_and_text,
     who_visits_all_matching_devices_meets_each_once_and_no_revoked_one,
     every_order_walks_all_devices_once_page_by_page,
+    a_device_is_found_by_what_it_is_called_now,
+    where_many_are_found_they_come_in_order_too,
     a_name_is_changed_only_in_the_state_that_was_seen,
 );
 
@@ -101,6 +105,51 @@ async fn every_order_walks_all_devices_once_page_by_page(db: Db) {
     }
     let newest = fleet.devices.list(fleet.ours.tenant, &DeviceFilter::default(), DeviceSort::LastSeen, None, 2).await.unwrap();
     assert_eq!(newest.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["b", "b"]);
+}
+
+async fn a_device_is_found_by_what_it_is_called_now(db: Db) {
+    let fleet = Fleet::new(db).await;
+    let device = fleet.device(&fleet.ours, "Zürich-ÖST", &[("site", "Nord")]).await;
+    fleet.online(&fleet.ours, device).await;
+    let text = |text: &str| DeviceFilter { text: Some(text.into()), ..Default::default() };
+    assert_eq!(names(&fleet, text("zürich-öst")).await, ["Zürich-ÖST"]);
+    assert_eq!(names(&fleet, text("NORD")).await, ["Zürich-ÖST"]);
+    fleet.devices.rename(&fleet.ours, device, "Bern", 1).await.unwrap();
+    let south = Edit::SetLabel { key: "site".into(), value: "sued".into() };
+    fleet.twins.edit(&fleet.ours, device, &[south], None).await.unwrap();
+    for gone in ["zürich", "nord"] {
+        assert!(names(&fleet, text(gone)).await.is_empty(), "{gone}");
+    }
+    for there in ["bern", "sued", "192.0.2.7", &device.to_string()[..12]] {
+        assert_eq!(names(&fleet, text(there)).await, ["Bern"], "{there}");
+    }
+    fleet.devices.delete(&fleet.ours, device).await.unwrap();
+    assert!(names(&fleet, text("bern")).await.is_empty());
+}
+
+async fn where_many_are_found_they_come_in_order_too(db: Db) {
+    let fleet = Fleet::new(db).await;
+    let first = fleet.device(&fleet.ours, "edge", &[]).await;
+    let mut row = fleet.devices.get(fleet.ours.tenant, first).await.unwrap();
+    let mut tx = fleet.db.begin().await.unwrap();
+    for n in 0..super::listing_store::MANY {
+        (row.id, row.name) = (DeviceId::new(7 + n as u64), format!("edge-{n}"));
+        super::store::insert_device(&mut tx, &row).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    fleet.clock.advance(Duration::from_secs(1));
+    fleet.online(&fleet.ours, first).await;
+    let filter = |text: &str| DeviceFilter { text: Some(text.into()), ..Default::default() };
+    let list = async |text, after| {
+        fleet.devices.list(fleet.ours.tenant, &filter(text), DeviceSort::LastSeen, after, 2).await.unwrap()
+    };
+    let found = list("edge", None).await;
+    assert_eq!((found.len(), found[0].id), (2, first));
+    let place = Place::of(&found[1], DeviceSort::LastSeen);
+    assert!(list("edge", Some(&place)).await.iter().all(|row| !found.iter().any(|seen| seen.id == row.id)));
+    assert_eq!(list("edge-1999", None).await.len(), 1);
+    let named = fleet.devices.list(fleet.ours.tenant, &filter("edge"), DeviceSort::Name, None, 2).await.unwrap();
+    assert_eq!(named.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["edge", "edge-0"]);
 }
 
 async fn a_name_is_changed_only_in_the_state_that_was_seen(db: Db) {

@@ -23,6 +23,7 @@ mod quic;
 mod refusal;
 mod renew;
 mod revocations;
+mod search_store;
 mod selector_sql;
 mod session;
 mod sessions;

@@ -3,6 +3,7 @@
 //! Every statement names the tenant. The exceptions return nothing but tenants: of an id that a stranger presents, and of
 //! the devices that a start has to sweep.
 
+use super::search_store;
 use crate::platform::db::{Among, StoreError};
 use aidos_protocol::{DeviceId, TenantId, TokenId, time::Micros};
 use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, FromRow, Row, any::AnyRow};
@@ -119,9 +120,9 @@ pub(super) async fn insert_device(tx: &mut AnyConnection, row: &DeviceRow) -> Re
     .bind(row.token.map(|id| id.to_string()))
     .bind(row.created.0)
     .bind(row.certificate_end.0)
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
-    Ok(())
+    search_store::put(tx, row.tenant, row.id, &row.name).await
 }
 
 /// The tenant of a device that only its broker vouches for.
@@ -138,6 +139,17 @@ pub(super) async fn device(pool: &AnyPool, tenant: TenantId, device: DeviceId) -
         .bind(device.to_string())
         .fetch_optional(pool)
         .await?)
+}
+
+/// Those of `devices` that are there.
+pub(super) async fn devices(pool: &AnyPool, tenant: TenantId, devices: &[DeviceId]) -> Result<Vec<DeviceRow>, StoreError> {
+    let mut rows = Vec::with_capacity(devices.len());
+    for some in Among::of(devices) {
+        let sql = format!("SELECT {DEVICE_COLUMNS} FROM devices WHERE tenant_id = $1 AND id IN ({})", some.places(2));
+        let query = sqlx::query_as::<Any, DeviceRow>(AssertSqlSafe(sql)).bind(tenant.to_string());
+        rows.extend(some.into_iter().fold(query, |query, id| query.bind(id)).fetch_all(pool).await?);
+    }
+    Ok(rows)
 }
 
 /// Who a session belongs to and where it came from.
@@ -167,8 +179,9 @@ pub(super) async fn set_online(
     .bind(presence.address)
     .bind(presence.agent_version)
     .bind(now.0)
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
+    search_store::reach(tx, tenant, device, presence.address).await?;
     Ok(done.rows_affected() > 0)
 }
 

@@ -24,18 +24,16 @@ impl Devices {
         let mut summary = Summary::default();
         let mut versions: BTreeMap<String, u64> = BTreeMap::new();
         for group in store::groups(self.db.pool(), tenant, soon).await? {
-            let counted = match (group.active, group.online) {
-                (false, _) => &mut summary.devices.revoked,
-                (true, true) => &mut summary.devices.online,
-                (true, false) => &mut summary.devices.offline,
-            };
-            *counted += group.devices;
-            if group.active {
-                summary.never_seen += group.never_seen;
-                summary.certificates_expiring += group.expiring;
-                if let Some(version) = group.agent_version {
-                    *versions.entry(version).or_default() += group.devices;
-                }
+            if !group.active {
+                summary.devices.revoked += group.devices;
+                continue;
+            }
+            summary.devices.online += group.online;
+            summary.devices.offline += group.devices.saturating_sub(group.online);
+            summary.certificates_expiring += group.expiring;
+            match group.agent_version {
+                Some(version) => *versions.entry(version).or_default() += group.devices,
+                None => summary.never_seen += group.devices,
             }
         }
         let counted = versions.into_iter().map(|(version, devices)| AgentVersionCount { version, devices });

@@ -10,7 +10,7 @@ use crate::platform::db::{Db, StoreError, Tx};
 use crate::tenants::{Activity, Caller};
 use aidos_protocol::api::tokens::{CreateToken, CreatedToken, MAX_TTL_S, MAX_USES, MIN_TTL_S, TokenState, TokenView};
 use aidos_protocol::enrol::{EndpointsView, JoinToken, TokenFormatError};
-use aidos_protocol::{TokenId, time::Micros};
+use aidos_protocol::{TokenId, label, time::Micros};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest as _, Sha256};
 
@@ -154,6 +154,10 @@ fn check(new: &CreateToken) -> Result<(), TokenError> {
     }
     if new.labels.len() > MAX_LABELS {
         return invalid("labels", format!("{} labels: a token carries at most {MAX_LABELS}", new.labels.len()));
+    }
+    // A device that joins with one that none may have would be refused, long after.
+    if let Err(error) = label::check_labels(&new.labels) {
+        return invalid("labels", error.to_string());
     }
     Ok(())
 }

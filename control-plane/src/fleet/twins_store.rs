@@ -2,6 +2,7 @@
 //!
 //! A document is written with the revision and the epoch that it was read with in the condition: who lost a race writes nothing.
 
+use super::search_store;
 use super::store::parsed;
 use crate::platform::db::{Among, StoreError};
 use aidos_protocol::frame::{StatusDelta, StatusEntry};
@@ -229,7 +230,7 @@ pub(super) async fn put_labels(
             .execute(&mut *tx)
             .await?;
     }
-    Ok(())
+    search_store::label(tx, tenant, device, labels).await
 }
 
 /// `(boot_id, seq)` up to which the device's status is held, and since when; `(0, 0)` for nothing.

@@ -2,7 +2,7 @@
 //! follows, writes that down, and only then has the reconciler tell the devices. Whatever wakes it, it reads everything anew: running
 //! twice, or in two processes, is harmless, since a course is written only over the one it was read from.
 
-use super::course::{self, Act, Seen};
+use super::course::{self, Act, Seen, Tally};
 use super::deployments::Deployments;
 use super::rollout_store::{self as rollouts, Rollout};
 use super::store::{self, Deployment};
@@ -121,7 +121,8 @@ impl Conductor {
 
     async fn see(&self, tenant: TenantId, rollout: &Rollout) -> Result<Seen, DeploymentError> {
         let (d, pool) = (&self.deployments, self.deployments.db.pool());
-        let waves = rollouts::tallies(pool, tenant, rollout.id, rollout.plan.waves.shares().len()).await?;
+        let mut waves = rollouts::tallies(pool, tenant, &[rollout.id]).await?.remove(&rollout.id).unwrap_or_default().waves;
+        waves.resize(rollout.plan.waves.shares().len(), Tally::default());
         let mut unavailable = 0;
         if rollout.plan.max_unavailable.is_some() {
             let changing = rollouts::changing(pool, tenant, rollout.id).await?;

@@ -10,7 +10,7 @@
 //!  Paused ── abort ──▶ Aborted (with or without bringing the devices back)
 //! ```
 
-use aidos_protocol::api::rollouts::{RolloutPhase as Phase, RolloutStage as Stage};
+use aidos_protocol::api::rollouts::{Outcome, RolloutPhase as Phase, RolloutStage as Stage};
 use aidos_protocol::rollout::{Breach, Gate, Metric, Plan, Threshold, Verdict};
 use aidos_protocol::time::Micros;
 use aidos_protocol::twin::HealthReport;
@@ -54,6 +54,20 @@ pub(super) struct Tally {
 }
 
 impl Tally {
+    /// Where devices of an outcome are counted. `trial`: told to take part in the experiment only.
+    pub(super) fn of(&mut self, outcome: Outcome, trial: bool) -> &mut u64 {
+        match outcome {
+            Outcome::Waiting => &mut self.waiting,
+            Outcome::Changing if trial => &mut self.entering,
+            Outcome::Changing => &mut self.changing,
+            Outcome::Trying => &mut self.trying,
+            Outcome::Running => &mut self.running,
+            Outcome::Succeeded => &mut self.succeeded,
+            Outcome::Failed => &mut self.failed,
+            Outcome::Silent => &mut self.silent,
+        }
+    }
+
     pub(super) fn total(&self) -> u64 {
         let told = self.entering + self.trying + self.changing + self.running;
         self.waiting + told + self.succeeded + self.failed + self.silent

@@ -28,8 +28,6 @@ use tokio::sync::Notify;
 
 /// Active deployments of one tenant: each is looked at for each device that changes.
 const MAX_ACTIVE: u64 = 1_000;
-/// Devices that are asked for one by one; more are looked for in pages.
-const ONE_BY_ONE: usize = 100;
 /// Devices of one look at the fleet.
 pub(super) const PAGE: u32 = 1_000;
 
@@ -269,7 +267,7 @@ impl Deployments {
         }
         (counts.pending, counts.downloading) = (0, 0);
         let unfinished = store::unfinished(self.db.pool(), tenant, id).await?;
-        let online = self.online(tenant, id, unfinished.iter().map(|(device, _)| *device).collect()).await?;
+        let online = self.online(tenant, &unfinished.iter().map(|(device, _)| *device).collect::<Vec<_>>()).await?;
         for (device, progress) in unfinished {
             let online = online.contains(&device);
             match (online, progress) {
@@ -283,34 +281,13 @@ impl Deployments {
         Ok(counts)
     }
 
-    /// Those of `devices`, which are of deployment `id`, that have a session now.
-    async fn online(
-        &self,
-        tenant: TenantId,
-        id: DeploymentId,
-        devices: BTreeSet<DeviceId>,
-    ) -> Result<BTreeSet<DeviceId>, DeploymentError> {
-        let mut online = BTreeSet::new();
-        if devices.len() > ONE_BY_ONE {
-            let selector = self.get(tenant, id).await?.selector;
-            let mut after = None;
-            loop {
-                let page = self.fleet.matching(tenant, &selector, after, PAGE).await?;
-                online.extend(page.devices.iter().filter(|device| device.online && devices.contains(&device.id)).map(|d| d.id));
-                after = page.next;
-                if after.is_none() {
-                    break;
-                }
-            }
-            // What is left is offline, or about to be judged anew.
-            return Ok(online);
+    /// Those of `devices` that have a session now.
+    async fn online(&self, tenant: TenantId, devices: &[DeviceId]) -> Result<BTreeSet<DeviceId>, DeploymentError> {
+        if devices.len() > PAGE as usize {
+            return Ok(self.fleet.online(tenant).await?);
         }
-        for device in devices {
-            if self.fleet.device(tenant, device).await?.is_some_and(|device| device.online) {
-                online.insert(device);
-            }
-        }
-        Ok(online)
+        let facts = self.fleet.devices(tenant, devices).await?;
+        Ok(facts.into_values().filter(|device| device.online).map(|device| device.id).collect())
     }
 
     /// The devices of a deployment, by id after `after`.
@@ -322,12 +299,10 @@ impl Deployments {
         limit: u32,
     ) -> Result<Vec<DeviceProgress>, DeploymentError> {
         self.get(tenant, id).await?;
-        let mut devices = Vec::new();
-        for row in store::devices(self.db.pool(), tenant, id, after, limit).await? {
-            let facts = self.fleet.device(tenant, row.device).await?;
-            devices.push(progress(row, facts));
-        }
-        Ok(devices)
+        let rows = store::devices(self.db.pool(), tenant, id, after, limit).await?;
+        let ids: Vec<DeviceId> = rows.iter().map(|row| row.device).collect();
+        let mut facts = self.fleet.devices(tenant, &ids).await?;
+        Ok(rows.into_iter().map(|row| (facts.remove(&row.device), row)).map(|(facts, row)| progress(row, facts)).collect())
     }
 
     /// Stops a deployment. Its devices keep what they have, or lose it with `remove`. Stopping twice is the same as once; the

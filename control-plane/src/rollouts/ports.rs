@@ -90,8 +90,8 @@ pub(crate) enum FleetError {
 /// The fleet, as rollouts see it. Devices that are unknown, revoked or another tenant's are not there.
 #[async_trait]
 pub(crate) trait Fleet: Send + Sync + 'static {
-    /// One device.
-    async fn device(&self, tenant: TenantId, device: DeviceId) -> Result<Option<DeviceFacts>, FleetError>;
+    /// Those of `devices` that are there.
+    async fn devices(&self, tenant: TenantId, devices: &[DeviceId]) -> Result<BTreeMap<DeviceId, DeviceFacts>, FleetError>;
 
     /// The devices that match, after the `next` of the page before, at most `limit`.
     async fn matching(

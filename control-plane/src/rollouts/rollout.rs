@@ -2,12 +2,12 @@
 //! written, and the reconciler tells them.
 
 use super::candidate::Candidate;
-use super::course::{Command, Course, Tally};
+use super::course::{Command, Course};
 use super::deployments::{Made, PAGE, Plan as Reach, holder};
 use super::desired::Desired;
 use super::members;
 use super::ports::DeviceFacts;
-use super::rollout_store::{self as rollouts, Cell, Member, Rollout};
+use super::rollout_store::{self as rollouts, Cell, Member, Rollout, Tallies};
 use super::store::{self, Deployment, State};
 use super::{DeploymentError, Deployments};
 use crate::tenants::Caller;
@@ -121,12 +121,11 @@ impl Deployments {
         let devices: Vec<_> = cast.members.iter().map(|(device, _)| *device).collect();
         for some in devices.chunks(PAGE as usize) {
             let wanted = self.fleet.wanted(tenant, some).await?;
+            let mut facts = self.fleet.devices(tenant, &some[..show.saturating_sub(first.len()).min(some.len())]).await?;
             for device in some {
                 let wanted = wanted.get(device).and_then(|wanted| wanted.desired.get(&cast.candidate.subject));
                 present += u64::from(wanted.is_some_and(|desired| desired.digest() == cast.candidate.desired.digest()));
-                if first.len() < show
-                    && let Some(facts) = self.fleet.device(tenant, *device).await?
-                {
+                if let Some(facts) = facts.remove(device) {
                     first.push((facts, wanted.map(Desired::version)));
                 }
             }
@@ -216,20 +215,30 @@ impl Deployments {
         Ok(rollouts::unfinished_counts(self.db.pool(), tenant).await?)
     }
 
-    /// How far the devices of each wave are.
-    pub(super) async fn tallies(&self, tenant: TenantId, rollout: &Rollout) -> Result<Vec<Tally>, DeploymentError> {
-        Ok(rollouts::tallies(self.db.pool(), tenant, rollout.id, rollout.plan.waves.shares().len()).await?)
+    /// Those of `ids` that are rollouts, with how far they are; the others are deployments.
+    pub(super) async fn rollouts(
+        &self,
+        tenant: TenantId,
+        ids: &[DeploymentId],
+    ) -> Result<BTreeMap<DeploymentId, (Rollout, Tallies)>, DeploymentError> {
+        let found = rollouts::rollouts(self.db.pool(), tenant, ids).await?;
+        let ids: Vec<DeploymentId> = found.keys().copied().collect();
+        let mut tallies = rollouts::tallies(self.db.pool(), tenant, &ids).await?;
+        Ok(found.into_iter().map(|(id, rollout)| (id, (rollout, tallies.remove(&id).unwrap_or_default()))).collect())
     }
 
-    /// Bytes that came over the devices' lines for the file, and bytes that they were spared.
-    pub(super) async fn traffic(&self, tenant: TenantId, deployment: &Deployment) -> Result<(u64, u64), DeploymentError> {
-        let (devices, bytes) = rollouts::fetched(self.db.pool(), tenant, deployment.id).await?;
-        Ok((bytes, devices.saturating_mul(deployment.desired.size()).saturating_sub(bytes)))
+    /// How far one rollout is.
+    pub(super) async fn tallies(&self, tenant: TenantId, rollout: DeploymentId) -> Result<Tallies, DeploymentError> {
+        Ok(rollouts::tallies(self.db.pool(), tenant, &[rollout]).await?.remove(&rollout).unwrap_or_default())
     }
 
-    /// What is known of a device, without its twin.
-    pub(super) async fn facts(&self, tenant: TenantId, device: DeviceId) -> Result<Option<DeviceFacts>, DeploymentError> {
-        Ok(self.fleet.device(tenant, device).await?)
+    /// What is known of those of `devices` that are there, without their twins.
+    pub(super) async fn facts(
+        &self,
+        tenant: TenantId,
+        devices: &[DeviceId],
+    ) -> Result<BTreeMap<DeviceId, DeviceFacts>, DeploymentError> {
+        Ok(self.fleet.devices(tenant, devices).await?)
     }
 
     /// Carries out a person's command.

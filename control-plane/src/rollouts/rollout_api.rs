@@ -5,7 +5,8 @@ use super::api::{ApiState, PLANNED};
 use super::course::{Command, Tally};
 use super::deployments::Made;
 use super::rollout::{Forecast, Whole};
-use super::store::State as Stored;
+use super::rollout_store::{Member, Rollout, Tallies};
+use super::store::{Deployment, State as Stored};
 use crate::platform::http::{ApiError, Created, Json, PageQuery, Path, Query};
 use crate::tenants::{ActivityQuery, Operator, Tenants, Viewer};
 use aidos_protocol::api::Page;
@@ -16,7 +17,7 @@ use aidos_protocol::api::rollouts::{
     RolloutForecast, RolloutPhase, RolloutStage, RolloutView, UndoRollout, WaveView,
 };
 use aidos_protocol::rollout::Plan;
-use aidos_protocol::{DeploymentId, EventId, Subject, time::Micros};
+use aidos_protocol::{DeploymentId, DeviceId, EventId, Subject, TenantId, time::Micros};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
@@ -61,9 +62,15 @@ async fn list(
     let limit = u32::try_from(page.limit()? + 1).unwrap_or(u32::MAX);
     let rows = deployments.list(caller.tenant, filter.subject.as_ref(), None, before, limit).await?;
     let rows = page.page(rows, |row| row.created)?;
+    let ids: Vec<DeploymentId> = rows.items.iter().map(|row| row.id).collect();
+    let mut rollouts = deployments.rollouts(caller.tenant, &ids).await?;
     let mut items = Vec::with_capacity(rows.items.len());
     for row in rows.items {
-        items.push(seen(&deployments, caller.tenant, deployments.rollout(caller.tenant, row.id).await?).await?);
+        let far = match rollouts.remove(&row.id) {
+            Some((rollout, tallies)) => Far::Rollout(rollout, tallies),
+            None => Far::Deployment(deployments.counts(caller.tenant, row.id).await?),
+        };
+        items.push(view(row, far, deployments.clock.now()));
     }
     Ok(Json(Page { items, next_cursor: rows.next_cursor }))
 }
@@ -140,10 +147,11 @@ async fn devices(
     let filter = (which.wave.map(|wave| wave.saturating_sub(1) as usize), which.outcome);
     let rows = deployments.members(caller.tenant, id, filter, &after, limit).await?;
     let rows = page.page(rows, |row| row.device.to_string())?;
-    let mut items = Vec::with_capacity(rows.items.len());
-    for row in rows.items {
-        let facts = deployments.facts(caller.tenant, row.device).await?;
-        items.push(RolloutDeviceView {
+    let ids: Vec<DeviceId> = rows.items.iter().map(|row| row.device).collect();
+    let mut facts = deployments.facts(caller.tenant, &ids).await?;
+    let view = |row: Member| {
+        let facts = facts.remove(&row.device);
+        RolloutDeviceView {
             device: row.device,
             online: facts.as_ref().is_some_and(|facts| facts.online),
             name: facts.map(|facts| facts.name).unwrap_or_default(),
@@ -152,9 +160,9 @@ async fn devices(
             reason: row.reason,
             told_at: row.told,
             updated_at: row.updated,
-        });
-    }
-    Ok(Json(Page { items, next_cursor: rows.next_cursor }))
+        }
+    };
+    Ok(Json(Page { items: rows.items.into_iter().map(view).collect(), next_cursor: rows.next_cursor }))
 }
 
 /// Whether cells are named.
@@ -313,14 +321,31 @@ fn foretold(forecast: Forecast, plan: &Plan) -> RolloutForecast {
     }
 }
 
-/// As people see it.
-async fn seen(deployments: &Deployments, tenant: aidos_protocol::TenantId, whole: Whole) -> Result<RolloutView, ApiError> {
+/// How far something that was rolled out is.
+enum Far {
+    Rollout(Rollout, Tallies),
+    /// It was made as a deployment, and has no course of its own.
+    Deployment(DeploymentCounts),
+}
+
+/// As people see it, after a look at how far it is.
+async fn seen(deployments: &Deployments, tenant: TenantId, whole: Whole) -> Result<RolloutView, ApiError> {
     let Whole { deployment, rollout } = whole;
+    let far = match rollout {
+        Some(rollout) => {
+            let tallies = deployments.tallies(tenant, rollout.id).await?;
+            Far::Rollout(rollout, tallies)
+        }
+        None => Far::Deployment(deployments.counts(tenant, deployment.id).await?),
+    };
+    Ok(view(deployment, far, deployments.clock.now()))
+}
+
+fn view(deployment: Deployment, far: Far, now: Micros) -> RolloutView {
     let superseded_by = match deployment.state {
         Stored::Superseded { by } => Some(by),
         Stored::Active | Stored::Stopped { .. } | Stored::Reverted => None,
     };
-    let (bytes_fetched, bytes_saved) = deployments.traffic(tenant, &deployment).await?;
     let mut view = RolloutView {
         id: deployment.id,
         version: deployment.desired.version(),
@@ -335,33 +360,37 @@ async fn seen(deployments: &Deployments, tenant: aidos_protocol::TenantId, whole
         reverted: deployment.state == Stored::Reverted,
         waves: Vec::new(),
         gates: Vec::new(),
-        bytes_fetched,
-        bytes_saved,
+        bytes_fetched: 0,
+        bytes_saved: 0,
         undoes: None,
         created_at: deployment.created,
         created_by: deployment.created_by,
         updated_at: deployment.ended.unwrap_or(deployment.created),
         superseded_by,
     };
-    if let Some(rollout) = rollout {
-        // It may have been aborted since the deployment was read.
-        view.reverted |= rollout.course.reverted;
-        let tallies = deployments.tallies(tenant, &rollout).await?;
-        let shares = rollout.plan.waves.shares().iter();
-        view.waves = shares.zip(tallies).map(|(share, tally)| wave(share.to_string(), tally)).collect();
-        view.soak_until = rollout.course.due(&rollout.plan, deployments.clock.now());
-        view.wave = number(rollout.course.wave);
-        view.gates = rollout.readings.into_iter().map(gate).collect();
-        view.updated_at = rollout.updated;
-        (view.phase, view.reason, view.stage) = (rollout.course.phase, rollout.course.reason, rollout.course.stage);
-        (view.plan, view.undoes) = (rollout.plan, rollout.undoes);
-    } else {
-        let counts = deployments.counts(tenant, view.id).await?;
-        let DeploymentCounts { total, pending, downloading, ready, failed, offline } = counts;
-        let changing = pending + downloading + offline;
-        let of = WaveView { devices: total, changing, succeeded: ready, failed, ..WaveView::default() };
-        view.waves = vec![WaveView { share: "100%".into(), ..of }];
-        view.phase = if changing == 0 { RolloutPhase::Finished } else { RolloutPhase::Running };
+    match far {
+        Far::Rollout(rollout, mut tallies) => {
+            // It may have been aborted since the deployment was read.
+            view.reverted |= rollout.course.reverted;
+            let shares = rollout.plan.waves.shares();
+            tallies.waves.resize(shares.len(), Tally::default());
+            view.waves = shares.iter().zip(tallies.waves).map(|(share, tally)| wave(share.to_string(), tally)).collect();
+            view.bytes_fetched = tallies.bytes;
+            view.bytes_saved = tallies.told.saturating_mul(deployment.desired.size()).saturating_sub(tallies.bytes);
+            view.soak_until = rollout.course.due(&rollout.plan, now);
+            view.wave = number(rollout.course.wave);
+            view.gates = rollout.readings.into_iter().map(gate).collect();
+            view.updated_at = rollout.updated;
+            (view.phase, view.reason, view.stage) = (rollout.course.phase, rollout.course.reason, rollout.course.stage);
+            (view.plan, view.undoes) = (rollout.plan, rollout.undoes);
+        }
+        Far::Deployment(counts) => {
+            let DeploymentCounts { total, pending, downloading, ready, failed, offline } = counts;
+            let changing = pending + downloading + offline;
+            let of = WaveView { devices: total, changing, succeeded: ready, failed, ..WaveView::default() };
+            view.waves = vec![WaveView { share: "100%".into(), ..of }];
+            view.phase = if changing == 0 { RolloutPhase::Finished } else { RolloutPhase::Running };
+        }
     }
     match deployment.state {
         Stored::Superseded { .. } => view.phase = RolloutPhase::Superseded,
@@ -370,7 +399,7 @@ async fn seen(deployments: &Deployments, tenant: aidos_protocol::TenantId, whole
         }
         Stored::Active | Stored::Stopped { .. } | Stored::Reverted => {}
     }
-    Ok(view)
+    view
 }
 
 fn number(wave: usize) -> u32 {

@@ -47,6 +47,17 @@ pub(super) struct Member {
     pub(super) updated: Micros,
 }
 
+/// How far a rollout's devices are.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tallies {
+    /// Up to the last wave that has devices.
+    pub(super) waves: Vec<Tally>,
+    /// Devices that have told what came over their line for the file.
+    pub(super) told: u64,
+    /// How many bytes that was together.
+    pub(super) bytes: u64,
+}
+
 /// What is drawn of a device of a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Cell {
@@ -135,6 +146,22 @@ pub(super) async fn add_members(
     Ok(())
 }
 
+/// Those of `ids` that are rollouts.
+pub(super) async fn rollouts(
+    pool: &AnyPool,
+    tenant: TenantId,
+    ids: &[DeploymentId],
+) -> Result<BTreeMap<DeploymentId, Rollout>, StoreError> {
+    let mut all = BTreeMap::new();
+    for some in Among::of(ids) {
+        let query = sqlx::query_as::<Any, Rollout>(AssertSqlSafe(format!("{ROLLOUT} AND id IN ({})", some.places(2))));
+        let query = query.bind(tenant.to_string());
+        let rows = some.into_iter().fold(query, |query, id| query.bind(id)).fetch_all(pool).await?;
+        all.extend(rows.into_iter().map(|row| (row.id, row)));
+    }
+    Ok(all)
+}
+
 pub(super) async fn rollout(
     at: impl sqlx::Executor<'_, Database = Any>,
     tenant: TenantId,
@@ -172,37 +199,33 @@ pub(super) async fn update(tx: &mut AnyConnection, tenant: TenantId, row: &Rollo
     Ok(done.rows_affected() > 0)
 }
 
-/// How far the devices of each of `waves` waves are.
+/// How far the devices of each of `rollouts` are, wave by wave, and what it took; one without devices is left out.
 pub(super) async fn tallies(
     pool: &AnyPool,
     tenant: TenantId,
-    rollout: DeploymentId,
-    waves: usize,
-) -> Result<Vec<Tally>, StoreError> {
-    let rows = sqlx::query::<Any>(
-        "SELECT wave, outcome, trial, COUNT(*) AS devices FROM rollout_devices WHERE tenant_id = $1 AND rollout_id = $2 \
-         GROUP BY wave, outcome, trial",
-    )
-    .bind(tenant.to_string())
-    .bind(rollout.to_string())
-    .fetch_all(pool)
-    .await?;
-    let mut tallies = vec![Tally::default(); waves];
-    for row in &rows {
-        let (devices, trial) = (unsigned(row, "devices")?, row.try_get::<i64, _>("trial")? != 0);
-        let Some(tally) = tallies.get_mut(wave(row)?) else { continue };
-        *match outcome(row)? {
-            Outcome::Waiting => &mut tally.waiting,
-            Outcome::Changing if trial => &mut tally.entering,
-            Outcome::Changing => &mut tally.changing,
-            Outcome::Trying => &mut tally.trying,
-            Outcome::Running => &mut tally.running,
-            Outcome::Succeeded => &mut tally.succeeded,
-            Outcome::Failed => &mut tally.failed,
-            Outcome::Silent => &mut tally.silent,
-        } += devices;
+    rollouts: &[DeploymentId],
+) -> Result<BTreeMap<DeploymentId, Tallies>, StoreError> {
+    let mut all: BTreeMap<DeploymentId, Tallies> = BTreeMap::new();
+    for some in Among::of(rollouts) {
+        let sql = format!(
+            "SELECT rollout_id, wave, outcome, trial, COUNT(*) AS devices, COUNT(fetched) AS told, \
+             CAST(COALESCE(SUM(fetched), 0) AS BIGINT) AS bytes FROM rollout_devices WHERE tenant_id = $1 AND rollout_id IN ({}) \
+             GROUP BY rollout_id, wave, outcome, trial",
+            some.places(2)
+        );
+        let query = sqlx::query::<Any>(AssertSqlSafe(sql)).bind(tenant.to_string());
+        for row in &some.into_iter().fold(query, |query, id| query.bind(id)).fetch_all(pool).await? {
+            let tallies = all.entry(parsed(row, "rollout_id")?).or_default();
+            let (devices, trial, wave) = (unsigned(row, "devices")?, row.try_get::<i64, _>("trial")? != 0, wave(row)?);
+            if tallies.waves.len() <= wave {
+                tallies.waves.resize(wave + 1, Tally::default());
+            }
+            *tallies.waves[wave].of(outcome(row)?, trial) += devices;
+            tallies.told += unsigned(row, "told")?;
+            tallies.bytes += unsigned(row, "bytes")?;
+        }
     }
-    Ok(tallies)
+    Ok(all)
 }
 
 /// The devices that are on their way to the version.
@@ -232,19 +255,6 @@ pub(super) async fn candidates(
     .fetch_all(pool)
     .await?;
     Ok(rows.iter().map(|row| parsed(row, "device_id")).collect::<Result<_, _>>()?)
-}
-
-/// Devices that have told what came over their line for the file, and how much it was together.
-pub(super) async fn fetched(pool: &AnyPool, tenant: TenantId, rollout: DeploymentId) -> Result<(u64, u64), StoreError> {
-    let row = sqlx::query::<Any>(
-        "SELECT COUNT(fetched) AS devices, CAST(COALESCE(SUM(fetched), 0) AS BIGINT) AS bytes FROM rollout_devices \
-         WHERE tenant_id = $1 AND rollout_id = $2",
-    )
-    .bind(tenant.to_string())
-    .bind(rollout.to_string())
-    .fetch_one(pool)
-    .await?;
-    Ok((unsigned(&row, "devices")?, unsigned(&row, "bytes")?))
 }
 
 /// What the devices of a wave reported.
@@ -355,28 +365,35 @@ pub(super) async fn members(
     after: &str,
     limit: u32,
 ) -> Result<Vec<Member>, StoreError> {
-    let sql = format!(
-        "{MEMBER} AND rollout_id = $2 AND device_id > $3 AND ($4 = -1 OR wave = $4) AND ($5 = '' OR outcome = $5) \
-         ORDER BY device_id LIMIT $6"
-    );
-    Ok(sqlx::query_as::<Any, Member>(AssertSqlSafe(sql))
+    // What is not asked for is not in the statement: a condition that may hold for everything keeps an index from being used.
+    let mut sql = format!("{MEMBER} AND rollout_id = $2 AND device_id > $3");
+    if filter.0.is_some() {
+        sql += " AND wave = $5";
+    }
+    if let Some(outcome) = filter.1 {
+        sql += &format!(" AND outcome = '{}'", word(outcome));
+    }
+    let query = sqlx::query_as::<Any, Member>(AssertSqlSafe(sql + " ORDER BY device_id LIMIT $4"))
         .bind(tenant.to_string())
         .bind(rollout.to_string())
         .bind(after)
-        .bind(filter.0.map_or(-1, |wave| i64::try_from(wave).unwrap_or(i64::MAX)))
-        .bind(filter.1.map_or("", word))
-        .bind(i64::from(limit))
-        .fetch_all(pool)
-        .await?)
+        .bind(i64::from(limit));
+    let query = match filter.0 {
+        Some(wave) => query.bind(i64::try_from(wave).unwrap_or(i64::MAX)),
+        None => query,
+    };
+    Ok(query.fetch_all(pool).await?)
 }
 
 /// Every device of a rollout with its wave and outcome, wave by wave, within a wave by id.
 pub(super) async fn cells(pool: &AnyPool, tenant: TenantId, rollout: DeploymentId) -> Result<Vec<Cell>, StoreError> {
-    let sql = "SELECT device_id, wave, outcome FROM rollout_devices WHERE tenant_id = $1 AND rollout_id = $2 \
-               ORDER BY wave, device_id";
+    let sql = "SELECT device_id, wave, outcome FROM rollout_devices WHERE tenant_id = $1 AND rollout_id = $2 ORDER BY device_id";
     let rows = sqlx::query::<Any>(sql).bind(tenant.to_string()).bind(rollout.to_string()).fetch_all(pool).await?;
     let cell = |row: &AnyRow| Ok(Cell { device: parsed(row, "device_id")?, wave: wave(row)?, outcome: outcome(row)? });
-    rows.iter().map(cell).collect()
+    let mut cells = rows.iter().map(cell).collect::<Result<Vec<_>, StoreError>>()?;
+    // Here, and stably: the database streams them by id, and would have to sort them all for another order.
+    cells.sort_by_key(|cell| cell.wave);
+    Ok(cells)
 }
 
 /// How many rollouts of a tenant are under way and paused.

@@ -130,14 +130,18 @@ pub(super) fn apply(wanted: &mut BTreeMap<Subject, Desired>, edit: &Edit) {
     }
 }
 
+fn facts(id: DeviceId, twin: &Twin) -> DeviceFacts {
+    DeviceFacts { id, name: twin.name.clone(), online: twin.online }
+}
+
 pub(super) struct Handle(Arc<Memory>);
 
 #[async_trait]
 impl Fleet for Handle {
-    async fn device(&self, tenant: TenantId, device: DeviceId) -> Result<Option<DeviceFacts>, FleetError> {
+    async fn devices(&self, tenant: TenantId, devices: &[DeviceId]) -> Result<BTreeMap<DeviceId, DeviceFacts>, FleetError> {
         let twins = self.0.twins.lock().unwrap();
-        let facts = |twin: &Twin| DeviceFacts { id: device, name: twin.name.clone(), online: twin.online };
-        Ok(twins.get(&(tenant, device)).map(facts))
+        let of = |id: &DeviceId| twins.get(&(tenant, *id)).map(|twin| (*id, facts(*id, twin)));
+        Ok(devices.iter().filter_map(of).collect())
     }
     async fn matching(
         &self,
@@ -150,8 +154,7 @@ impl Fleet for Handle {
         let of = twins.iter().filter(|((t, id), twin)| {
             *t == tenant && after.is_none_or(|after| *id > after) && selector.matches(&twin.wanted.labels)
         });
-        let facts = of.map(|((_, id), twin)| DeviceFacts { id: *id, name: twin.name.clone(), online: twin.online });
-        let devices: Vec<_> = facts.take(limit as usize).collect();
+        let devices: Vec<_> = of.map(|((_, id), twin)| facts(*id, twin)).take(limit as usize).collect();
         let next = devices.last().filter(|_| devices.len() == limit as usize).map(|device| device.id);
         Ok(DevicePage { devices, next })
     }

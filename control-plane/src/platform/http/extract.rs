@@ -5,6 +5,7 @@ use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use std::error::Error;
 
 /// A JSON body, or a JSON answer.
 #[derive(Debug, Clone, FromRequest)]
@@ -53,7 +54,7 @@ impl From<JsonRejection> for ApiError {
     fn from(rejection: JsonRejection) -> Self {
         let text = rejection.body_text();
         match rejection {
-            JsonRejection::JsonDataError(_) => ApiError::invalid("body", text),
+            JsonRejection::JsonDataError(error) => misfit(&error).unwrap_or_else(|| ApiError::invalid("body", text)),
             JsonRejection::JsonSyntaxError(_) => ApiError::malformed(text),
             JsonRejection::MissingJsonContentType(_) => {
                 ApiError::other(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Unsupported media type", text)
@@ -64,6 +65,17 @@ impl From<JsonRejection> for ApiError {
         }
     }
 }
+/// Names the value of a body that does not fit, as its place is written: `plan.gates[0]`.
+fn misfit(error: &(dyn Error + 'static)) -> Option<ApiError> {
+    let mut causes = std::iter::successors(Some(error), |&error| error.source());
+    let at = causes.find_map(|error| error.downcast_ref::<serde_path_to_error::Error<serde_json::Error>>())?;
+    let (place, inner) = (at.path().to_string(), at.inner());
+    let text = inner.to_string();
+    // Where in the JSON it was is of no use to who filled in a form.
+    let reason = text.strip_suffix(&format!(" at line {} column {}", inner.line(), inner.column())).unwrap_or(&text);
+    Some(ApiError::invalid(if place == "." { "body".into() } else { place }, reason))
+}
+
 impl From<QueryRejection> for ApiError {
     fn from(rejection: QueryRejection) -> Self {
         ApiError::invalid("query", rejection.body_text())

@@ -78,6 +78,8 @@ async fn every_error_is_a_problem_with_the_requests_id() {
         let id = answer.split("x-request-id: ").nth(1).unwrap().split("\r\n").next().unwrap();
         assert!(answer.contains(&format!("\"request_id\":\"{id}\"")), "{answer}");
     }
+    let misfit = post_json(address, "{\"count\": 300}").await;
+    assert!(misfit.contains("\"field\":\"count\"") && !misfit.contains(" line "), "{misfit}");
     assert!(get_path(address, "/wish", "").await.contains("allow: POST"));
     assert!(!get_path(address, "/panic", "").await.contains("a defect"));
 }
