@@ -3,35 +3,23 @@
  *
  * It never sorts or filters by itself: what it has loaded is a part of the list.
  */
-import { Button, Checkbox, Group, Menu, Skeleton, VisuallyHidden } from "@mantine/core";
-import { IconArrowDown, IconDownload } from "@tabler/icons-react";
+import { Button, Group, Skeleton, VisuallyHidden } from "@mantine/core";
+import { IconArrowDown } from "@tabler/icons-react";
 import { rowSelectionFeature, tableFeatures, useTable, type ColumnDef, type RowSelectionState } from "@tanstack/react-table";
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { useEffect, useMemo, useRef, useState, type KeyboardEvent, type ReactNode } from "react";
+import { useCallback, useDeferredValue, useEffect, useMemo, useRef, useState, type KeyboardEvent, type ReactNode } from "react";
 import { text } from "~/text";
 import { ErrorPanel } from "./ErrorPanel";
-import { csv, download, type Cell } from "./export";
+import { ExportMenu } from "./ExportMenu";
 import { rowsOf, type Pages } from "./paging";
-import { failed, told } from "./toast";
+import { cellClass, TableRow, type ResourceColumn } from "./TableRow";
+
+export type { ResourceColumn };
 
 const ROW_PX = 44;
+/** Rows beyond the edges that a short turn of the wheel reaches; each costs at every change of the list. */
+const OVERSCAN = 6;
 const features = tableFeatures({ rowSelectionFeature });
-
-export interface ResourceColumn<T> {
-  readonly id: string;
-  /** Empty: there are only buttons in it, and exports leave it out. */
-  readonly header: string;
-  /** A track of the grid: `minmax(8rem, 2fr)`. */
-  readonly width: string;
-  readonly cell: (row: T) => ReactNode;
-  /** What exports write. */
-  readonly value: (row: T) => Cell;
-  /** The server's name of the order by this column. */
-  readonly sort?: string;
-  readonly end?: boolean;
-  /** Left out below tablet width. */
-  readonly wide?: boolean;
-}
 
 interface Props<T> {
   readonly label: string;
@@ -56,10 +44,13 @@ export function ResourceTable<T extends object>({ label, pages, columns, rowId, 
   );
   const table = useTable({ features, columns: defs, data: rows, getRowId: rowId, state: { rowSelection: selection }, onRowSelectionChange: setSelection });
   const model = table.getRowModel().rows;
-  const selected = model.filter((row) => selection[row.id]).map((row) => row.original);
+  const toggle = useCallback((id: string) => setSelection(({ [id]: on, ...others }) => (on ? others : { ...others, [id]: true })), []);
+  // The tick is shown at once, what follows from it a moment later.
+  const settled = useDeferredValue(selection);
+  const selected = useMemo(() => model.filter((row) => settled[row.id]).map((row) => row.original), [model, settled]);
 
   const scroller = useRef<HTMLDivElement>(null);
-  const virtual = useVirtualizer({ count: model.length, getScrollElement: () => scroller.current, estimateSize: () => ROW_PX, overscan: 12 });
+  const virtual = useVirtualizer({ count: model.length, getScrollElement: () => scroller.current, estimateSize: () => ROW_PX, overscan: OVERSCAN, useFlushSync: false });
   const items = virtual.getVirtualItems();
   const last = items.at(-1)?.index ?? -1;
   useEffect(() => {
@@ -109,7 +100,11 @@ export function ResourceTable<T extends object>({ label, pages, columns, rowId, 
           <div role="row" className="row">
             {bulk && (
               <span role="columnheader" className="check">
-                <Checkbox size="xs" aria-label={text.ui.selectAll} checked={all} indeterminate={!all && selected.length > 0} onChange={() => table.toggleAllRowsSelected(!all)} />
+                <input
+                  type="checkbox" aria-label={text.ui.selectAll} checked={all}
+                  ref={(box) => void (box && (box.indeterminate = !all && selected.length > 0))}
+                  onChange={() => table.toggleAllRowsSelected(!all)}
+                />
               </span>
             )}
             {columns.map((column) => (
@@ -146,18 +141,10 @@ export function ResourceTable<T extends object>({ label, pages, columns, rowId, 
             {items.map((item) => {
               const row = model[item.index]!;
               return (
-                <div role="row" key={row.id} data-index={item.index} aria-rowindex={item.index + 2} className="row row-link" style={{ transform: `translateY(${item.start}px)` }}>
-                  {bulk && (
-                    <span role="cell" className="check">
-                      <Checkbox size="xs" aria-label={text.ui.selectRow((rowName ?? rowId)(row.original).slice(0, 80))} checked={Boolean(selection[row.id])} onChange={() => row.toggleSelected()} />
-                    </span>
-                  )}
-                  {columns.map((column) => (
-                    <span role="cell" key={column.id} className={cellClass(column)}>
-                      {column.cell(row.original)}
-                    </span>
-                  ))}
-                </div>
+                <TableRow
+                  key={row.id} row={row.original} id={row.id} name={(rowName ?? rowId)(row.original)} index={item.index} start={item.start} columns={columns}
+                  checked={Boolean(selection[row.id])} toggle={bulk && toggle}
+                />
               );
             })}
           </div>
@@ -165,50 +152,8 @@ export function ResourceTable<T extends object>({ label, pages, columns, rowId, 
       </div>
       <Group justify="space-between" className="table-foot">
         <span className="dim nums" aria-live="polite">{text.ui.rows(rows.length, pages.hasNextPage)}</span>
-        <Export label={label} pages={pages} columns={columns} />
+        <ExportMenu label={label} pages={pages} columns={columns} />
       </Group>
     </div>
-  );
-}
-
-const cellClass = (column: { end?: boolean; wide?: boolean }) => `cell ${column.end ? "end nums" : ""} ${column.wide ? "wide" : ""}`;
-
-/** Writes all rows, those that are not loaded yet included. */
-function Export<T>({ label, pages, columns }: { label: string; pages: Pages<T>; columns: readonly ResourceColumn<T>[] }) {
-  const [count, setCount] = useState<number>();
-  const latest = useRef(pages);
-  latest.current = pages;
-  const write = async (kind: "csv" | "json") => {
-    try {
-      while (latest.current.hasNextPage) {
-        setCount(rowsOf(latest.current).length);
-        await latest.current.fetchNextPage();
-        await new Promise((resolve) => requestAnimationFrame(resolve));
-        if (latest.current.error) throw latest.current.error;
-      }
-      const rows = rowsOf(latest.current);
-      const written = columns.filter((column) => column.header);
-      const name = `${label.toLowerCase().replace(/\W+/g, "-")}.${kind}`;
-      if (kind === "json") download(name, "application/json", JSON.stringify(rows, undefined, 2));
-      else download(name, "text/csv", csv(written.map((column) => column.header), rows.map((row) => written.map((column) => column.value(row)))));
-      told(text.ui.exported(rows.length));
-    } catch (error) {
-      failed(error);
-    } finally {
-      setCount(undefined);
-    }
-  };
-  return (
-    <Menu position="top-end">
-      <Menu.Target>
-        <Button size="compact-sm" variant="subtle" color="gray" leftSection={<IconDownload size={15} />} loading={count !== undefined}>
-          {count === undefined ? text.ui.export : text.ui.exporting(count)}
-        </Button>
-      </Menu.Target>
-      <Menu.Dropdown>
-        <Menu.Item onClick={() => void write("csv")}>{text.ui.exportCsv}</Menu.Item>
-        <Menu.Item onClick={() => void write("json")}>{text.ui.exportJson}</Menu.Item>
-      </Menu.Dropdown>
-    </Menu>
   );
 }

@@ -1,6 +1,6 @@
 /** A selector in kubectl's syntax, completed from the labels of devices, with the control plane's objection below it. */
 import { Autocomplete } from "@mantine/core";
-import { useEffect, useMemo, useState } from "react";
+import { memo, useEffect, useMemo, useState } from "react";
 import { api } from "~/api/client";
 import { ApiError } from "~/api/problem";
 import { text } from "~/text";
@@ -15,7 +15,7 @@ interface Props {
   readonly bare?: boolean;
 }
 
-export function SelectorInput({ value, onChange, error, label = text.ui.selector, bare }: Props) {
+export const SelectorInput = memo(function SelectorInput({ value, onChange, error, label = text.ui.selector, bare }: Props) {
   const [typed, setTyped] = useState(value);
   const [opened, setOpened] = useState(false);
   useEffect(() => setTyped(value), [value]);
@@ -50,4 +50,4 @@ export function SelectorInput({ value, onChange, error, label = text.ui.selector
       onKeyDown={(event) => event.key === "Enter" && onChange(typed.trim())}
     />
   );
-}
+});

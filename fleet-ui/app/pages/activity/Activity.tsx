@@ -58,7 +58,7 @@ export function Activity() {
   const activity = api.useInfiniteQuery("get", "/api/v1/activity", { params: { query } }, { ...paging, refetchInterval: LOOK_MS });
   const names = useActorNames();
   const columns = useMemo(() => columnsOf(names), [names]);
-  const set = (name: string, value: string) => void navigate({ search: (before) => ({ ...before, [name]: value.trim() || undefined }), replace: true });
+  const set = (name: string, value: string) => void navigate({ search: (before) => ({ ...before, [name]: value.trim() || undefined }), replace: true, resetScroll: false });
   return (
     <>
       <PageHead title={words.title} />

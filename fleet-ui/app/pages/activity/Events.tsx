@@ -1,7 +1,7 @@
 /** Entries of the activity as a list of sentences: when, who, what, to what. */
-import { Link } from "@tanstack/react-router";
 import type { Schemas } from "~/api/client";
 import { Name } from "~/ui/Name";
+import { RowLink } from "~/ui/RowLink";
 import { TimeAgo } from "~/ui/TimeAgo";
 import { actorName, resourceOf } from "./resource";
 import { useActorNames } from "./useActorNames";
@@ -14,10 +14,10 @@ export function Target({ entry }: { entry: Entry }) {
   const resource = resourceOf(entry);
   const shown = <Name mono>{entry.target}</Name>;
   switch (resource?.kind) {
-    case "device": return <Link to="/devices/$device" params={{ device: resource.id }}>{shown}</Link>;
-    case "rollout": return <Link to="/rollouts/$rollout" params={{ rollout: resource.id }}>{shown}</Link>;
-    case "model": return <Link to="/models/$model" params={{ model: resource.id }}>{shown}</Link>;
-    case "settings": return <Link to="/settings/$tab" params={{ tab: resource.tab }}>{shown}</Link>;
+    case "device": return <RowLink to="/devices/$device" id={resource.id}>{shown}</RowLink>;
+    case "rollout": return <RowLink to="/rollouts/$rollout" id={resource.id}>{shown}</RowLink>;
+    case "model": return <RowLink to="/models/$model" id={resource.id}>{shown}</RowLink>;
+    case "settings": return <RowLink to="/settings/$tab" id={resource.tab}>{shown}</RowLink>;
     default: return shown;
   }
 }
@@ -26,7 +26,7 @@ export function Target({ entry }: { entry: Entry }) {
 export function Actor({ actor, names }: { actor: string; names: ReadonlyMap<string, string> }) {
   const shown = <bdi title={actor.slice(0, 300)}>{actorName(actor, names).slice(0, 80)}</bdi>;
   const device = actor.startsWith("device:") ? actor.slice("device:".length) : undefined;
-  return device ? <Link to="/devices/$device" params={{ device }}>{shown}</Link> : shown;
+  return device ? <RowLink to="/devices/$device" id={device}>{shown}</RowLink> : shown;
 }
 
 export function Events({ items }: { items: readonly Entry[] }) {

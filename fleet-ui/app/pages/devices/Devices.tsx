@@ -1,8 +1,8 @@
 /** All devices: filtered, searched and sorted by the control plane, as a list or on a map. */
-import { SegmentedControl, Select, Skeleton, TextInput } from "@mantine/core";
-import { IconPlus, IconSearch } from "@tabler/icons-react";
-import { getRouteApi, Link } from "@tanstack/react-router";
-import { lazy, Suspense, useEffect, useState } from "react";
+import { Skeleton } from "@mantine/core";
+import { IconPlus } from "@tabler/icons-react";
+import { getRouteApi } from "@tanstack/react-router";
+import { lazy, Suspense, useCallback, useDeferredValue } from "react";
 import { api, type Schemas } from "~/api/client";
 import { session } from "~/api/session";
 import { text } from "~/text";
@@ -11,14 +11,14 @@ import { Labels } from "~/ui/Labels";
 import { Name } from "~/ui/Name";
 import { PAGE, paging } from "~/ui/paging";
 import { ResourceTable, type ResourceColumn } from "~/ui/ResourceTable";
+import { RowLink } from "~/ui/RowLink";
 import { Empty, PageHead } from "~/ui/Section";
-import { SelectorInput } from "~/ui/SelectorInput";
 import { StateBadge, type Tone } from "~/ui/StateBadge";
 import { TimeAgo } from "~/ui/TimeAgo";
 import { BulkActions, SelectorActions } from "./BulkActions";
 import "./devices.css";
-import { SORTS, STATES } from "./routes";
-import { Views } from "./Views";
+import { Filters, type Search } from "./Filters";
+import { SORTS } from "./routes";
 
 const DeviceMap = lazy(() => import("./DeviceMap"));
 const words = text.devices;
@@ -30,7 +30,7 @@ export const STATE_TONES: Record<Device["state"], Tone> = { online: "good", offl
 const iso = (at: number | null | undefined) => (at ? new Date(at / 1_000).toISOString() : "");
 
 const columns: readonly ResourceColumn<Device>[] = [
-  { id: "name", header: words.name, width: "minmax(9rem, 3fr)", sort: "name", value: ({ name }) => name, cell: ({ id, name }) => <Link className="main" to="/devices/$device" params={{ device: id }}><Name>{name}</Name></Link> },
+  { id: "name", header: words.name, width: "minmax(9rem, 3fr)", sort: "name", value: ({ name }) => name, cell: ({ id, name }) => <RowLink className="main" to="/devices/$device" id={id}><Name>{name}</Name></RowLink> },
   { id: "state", header: words.state, width: "6.5rem", value: ({ state }) => state, cell: ({ state }) => <StateBadge tone={STATE_TONES[state]}>{words.states[state]}</StateBadge> },
   { id: "labels", header: words.labels, width: "minmax(11rem, 4fr)", wide: true, value: ({ labels }) => Object.entries(labels).map(([key, value]) => `${key}=${value}`).join(","), cell: ({ labels }) => <Labels labels={labels} most={2} /> },
   { id: "link", header: words.link, width: "4.5rem", wide: true, value: ({ transport }) => transport, cell: ({ transport }) => transport?.toUpperCase() ?? text.ui.nothing },
@@ -42,9 +42,10 @@ const columns: readonly ResourceColumn<Device>[] = [
 export function Devices() {
   const search = route.useSearch();
   const navigate = route.useNavigate();
-  const change = (changed: Partial<typeof search>) => void navigate({ search: (before) => ({ ...before, ...changed }), replace: true });
-  const sort = search.sort ?? "name";
-  const query = { limit: PAGE, sort, ...(search.selector && { selector: search.selector }), ...(search.q && { q: search.q }), ...(search.state && { state: search.state }) };
+  const change = useCallback((changed: Partial<Search>) => void navigate({ search: (before) => ({ ...before, ...changed }), replace: true, resetScroll: false }), [navigate]);
+  // The fields answer at once; the rows, of which each is another one then, follow when there is time.
+  const { selector, q, state, sort = "name" } = useDeferredValue(search);
+  const query = { limit: PAGE, sort, ...(selector && { selector }), ...(q && { q }), ...(state && { state }) };
   const devices = api.useInfiniteQuery("get", "/api/v1/devices", { params: { query } }, paging);
   const filtered = Boolean(search.selector || search.q || search.state);
   const operator = session.may("operator");
@@ -55,20 +56,7 @@ export function Devices() {
   return (
     <>
       <PageHead title={words.title}>{reachable && <SelectorActions selector={search.selector ?? ""} />}{add}</PageHead>
-      <div className="filters">
-        <SearchInput value={search.q ?? ""} onChange={(q) => change({ q: q || undefined })} />
-        <SelectorInput bare value={search.selector ?? ""} onChange={(selector) => change({ selector: selector || undefined })} error={devices.error} />
-        <Select
-          aria-label={words.state} placeholder={words.anyState} clearable clearButtonProps={{ "aria-label": text.ui.remove }} w={140} value={search.state ?? null}
-          data={STATES.map((value) => ({ value, label: words.states[value] }))}
-          onChange={(state) => change({ state: STATES.find((one) => one === state) })}
-        />
-        <SegmentedControl
-          aria-label={words.view} value={search.view ?? "list"} data={[{ value: "list", label: words.list }, { value: "map", label: words.map }]}
-          onChange={(view) => change({ view: view === "map" ? "map" : undefined })}
-        />
-        <Views search={search} />
-      </div>
+      <Filters search={search} change={change} error={devices.error} />
       {search.view === "map" ? (
         <Suspense fallback={<Skeleton height={420} />}><DeviceMap query={{ selector: search.selector, q: search.q, state: search.state }} /></Suspense>
       ) : (
@@ -78,7 +66,7 @@ export function Devices() {
           columns={columns}
           rowId={({ id }) => id}
           rowName={({ name }) => name}
-          sort={sort}
+          sort={search.sort ?? "name"}
           onSort={(name) => change({ sort: SORTS.find((one) => one === name) })}
           {...(operator && { bulk: (rows: Device[], clear: () => void) => <BulkActions devices={rows} done={clear} /> })}
           empty={
@@ -89,18 +77,5 @@ export function Devices() {
         />
       )}
     </>
-  );
-}
-
-function SearchInput({ value, onChange }: { value: string; onChange: (value: string) => void }) {
-  const [typed, setTyped] = useState(value);
-  useEffect(() => setTyped(value), [value]);
-  return (
-    <TextInput
-      className="grow" aria-label={text.ui.search} placeholder={text.ui.search} leftSection={<IconSearch size={15} />} maxLength={128} value={typed}
-      onChange={(event) => setTyped(event.currentTarget.value)}
-      onBlur={() => typed !== value && onChange(typed.trim())}
-      onKeyDown={(event) => event.key === "Enter" && onChange(typed.trim())}
-    />
   );
 }

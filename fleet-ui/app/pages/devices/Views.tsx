@@ -2,23 +2,34 @@
 import { ActionIcon, Button, Divider, Group, Popover, Text, TextInput } from "@mantine/core";
 import { useDisclosure, useLocalStorage } from "@mantine/hooks";
 import { IconBookmark, IconTrash } from "@tabler/icons-react";
-import { Link } from "@tanstack/react-router";
-import { useState } from "react";
+import { getRouteApi, Link } from "@tanstack/react-router";
+import { memo, useState } from "react";
 import type { Search as SearchOf } from "~/shell/search";
 import { text } from "~/text";
-import { DEVICE_SEARCH } from "./routes";
+import type { DEVICE_SEARCH } from "./routes";
 
 const words = text.devices;
+const route = getRouteApi("/shell/devices");
 const MOST = 50;
 
-type Search = SearchOf<typeof DEVICE_SEARCH>;
 interface View {
   readonly name: string;
-  readonly search: Search;
+  readonly search: SearchOf<typeof DEVICE_SEARCH>;
 }
 
-export function Views({ search }: { search: Search }) {
+export const Views = memo(() => {
   const [opened, { toggle, close }] = useDisclosure();
+  return (
+    <Popover opened={opened} onChange={(open) => !open && close()} position="bottom-end" width={290} trapFocus withinPortal={false}>
+      <Popover.Target><Button variant="default" leftSection={<IconBookmark size={15} />} aria-expanded={opened} onClick={toggle}>{words.views}</Button></Popover.Target>
+      <Popover.Dropdown p={6}><Kept close={close} /></Popover.Dropdown>
+    </Popover>
+  );
+});
+
+/** What is looked at only while it is open. */
+function Kept({ close }: { close: () => void }) {
+  const search = route.useSearch();
   const [views, setViews] = useLocalStorage<readonly View[]>({ key: "aidos.device-views", defaultValue: [] });
   const [name, setName] = useState("");
   const save = () => {
@@ -27,28 +38,25 @@ export function Views({ search }: { search: Search }) {
     setName("");
   };
   return (
-    <Popover opened={opened} onChange={(open) => !open && close()} position="bottom-end" width={290} trapFocus withinPortal={false}>
-      <Popover.Target><Button variant="default" leftSection={<IconBookmark size={15} />} aria-expanded={opened} onClick={toggle}>{words.views}</Button></Popover.Target>
-      <Popover.Dropdown p={6}>
-        {views.length === 0 && <Text size="xs" className="dim" p={6}>{words.noViews}</Text>}
-        {views.map((view) => (
-          <Group key={view.name} gap={4} wrap="nowrap">
-            <Link to="/devices" search={view.search} className="view-link" onClick={close}><bdi className="cut">{view.name}</bdi></Link>
-            <ActionIcon variant="subtle" color="gray" aria-label={words.deleteView(view.name)} onClick={() => setViews((before) => before.filter((one) => one.name !== view.name))}>
-              <IconTrash size={15} />
-            </ActionIcon>
-          </Group>
-        ))}
-        <Divider my={6} />
-        <Group gap={6} p={6} wrap="nowrap">
-          <TextInput
-            size="xs" aria-label={words.viewName} placeholder={words.viewName} value={name} style={{ flex: 1 }}
-            onChange={(event) => setName(event.currentTarget.value)}
-            onKeyDown={(event) => event.key === "Enter" && save()}
-          />
-          <Button size="xs" onClick={save} disabled={!name.trim()}>{words.saveView}</Button>
+    <>
+      {views.length === 0 && <Text size="xs" className="dim" p={6}>{words.noViews}</Text>}
+      {views.map((view) => (
+        <Group key={view.name} gap={4} wrap="nowrap">
+          <Link to="/devices" search={view.search} className="view-link" onClick={close}><bdi className="cut">{view.name}</bdi></Link>
+          <ActionIcon variant="subtle" color="gray" aria-label={words.deleteView(view.name)} onClick={() => setViews((before) => before.filter((one) => one.name !== view.name))}>
+            <IconTrash size={15} />
+          </ActionIcon>
         </Group>
-      </Popover.Dropdown>
-    </Popover>
+      ))}
+      <Divider my={6} />
+      <Group gap={6} p={6} wrap="nowrap">
+        <TextInput
+          size="xs" aria-label={words.viewName} placeholder={words.viewName} value={name} style={{ flex: 1 }}
+          onChange={(event) => setName(event.currentTarget.value)}
+          onKeyDown={(event) => event.key === "Enter" && save()}
+        />
+        <Button size="xs" onClick={save} disabled={!name.trim()}>{words.saveView}</Button>
+      </Group>
+    </>
   );
 }

@@ -1,7 +1,7 @@
 /** All models of the registry. */
 import { TextInput } from "@mantine/core";
 import { IconRocket, IconSearch } from "@tabler/icons-react";
-import { getRouteApi, Link } from "@tanstack/react-router";
+import { getRouteApi } from "@tanstack/react-router";
 import { useEffect, useState } from "react";
 import { api, type Schemas } from "~/api/client";
 import { session } from "~/api/session";
@@ -11,6 +11,7 @@ import { Labels } from "~/ui/Labels";
 import { Name } from "~/ui/Name";
 import { PAGE, paging } from "~/ui/paging";
 import { ResourceTable, type ResourceColumn } from "~/ui/ResourceTable";
+import { RowLink } from "~/ui/RowLink";
 import { Empty, PageHead } from "~/ui/Section";
 import { TimeAgo } from "~/ui/TimeAgo";
 
@@ -21,7 +22,7 @@ const route = getRouteApi("/shell/models");
 const aliasesOf = (aliases: Model["aliases"]) => Object.entries(aliases).map(([alias, version]) => `${alias} → ${version}`).join(", ");
 
 const columns: readonly ResourceColumn<Model>[] = [
-  { id: "name", header: words.name, width: "minmax(8rem, 1.5fr)", value: ({ name }) => name, cell: ({ name }) => <Link className="main" to="/models/$model" params={{ model: name }}><Name>{name}</Name></Link> },
+  { id: "name", header: words.name, width: "minmax(8rem, 1.5fr)", value: ({ name }) => name, cell: ({ name }) => <RowLink className="main" to="/models/$model" id={name}><Name>{name}</Name></RowLink> },
   { id: "description", header: words.description, width: "minmax(8rem, 3fr)", wide: true, value: ({ description }) => description, cell: ({ description }) => <Name>{description ?? ""}</Name> },
   { id: "latest", header: words.latest, width: "4.5rem", end: true, value: ({ latest_version }) => latest_version, cell: ({ latest_version }) => latest_version ?? text.ui.nothing },
   { id: "aliases", header: words.aliases, width: "minmax(7rem, 1.5fr)", wide: true, value: ({ aliases }) => aliasesOf(aliases), cell: ({ aliases }) => <Name>{aliasesOf(aliases)}</Name> },
@@ -41,7 +42,7 @@ export function Models() {
   const [typed, setTyped] = useState(q);
   useEffect(() => setTyped(q), [q]);
   const models = api.useInfiniteQuery("get", "/api/v1/models", { params: { query: { limit: PAGE, ...(q && { search: q }) } } }, paging);
-  const search = () => void navigate({ search: { q: typed.trim() || undefined }, replace: true });
+  const search = () => void navigate({ search: { q: typed.trim() || undefined }, replace: true, resetScroll: false });
   return (
     <>
       <PageHead title={words.title} />

@@ -7,6 +7,7 @@ import { ErrorPanel } from "~/ui/ErrorPanel";
 import { Name } from "~/ui/Name";
 import { PAGE, paging } from "~/ui/paging";
 import { ResourceTable, type ResourceColumn } from "~/ui/ResourceTable";
+import { RowLink } from "~/ui/RowLink";
 import { Empty, Section } from "~/ui/Section";
 import { StateBadge, type Tone } from "~/ui/StateBadge";
 import { TimeAgo } from "~/ui/TimeAgo";
@@ -18,7 +19,7 @@ type Member = Schemas["DeploymentDeviceView"];
 const PROGRESS_TONES: Record<Member["progress"], Tone> = { pending: "quiet", downloading: "busy", ready: "good", failed: "bad", offline: "warn" };
 
 const columns: readonly ResourceColumn<Member>[] = [
-  { id: "device", header: words.device, width: "minmax(9rem, 2fr)", value: ({ name, device }) => name || device, cell: ({ name, device }) => <Link className="main" to="/devices/$device" params={{ device }}><Name>{name || device}</Name></Link> },
+  { id: "device", header: words.device, width: "minmax(9rem, 2fr)", value: ({ name, device }) => name || device, cell: ({ name, device }) => <RowLink className="main" to="/devices/$device" id={device}><Name>{name || device}</Name></RowLink> },
   { id: "active", header: words.version, width: "5rem", end: true, value: ({ active_version }) => active_version, cell: ({ active_version }) => active_version ?? text.ui.nothing },
   { id: "progress", header: words.state, width: "8rem", value: ({ progress }) => progress, cell: ({ progress }) => <StateBadge tone={PROGRESS_TONES[progress]}>{words.progresses[progress]}</StateBadge> },
   { id: "error", header: text.rollouts.reason, width: "minmax(8rem, 3fr)", wide: true, value: ({ error }) => error, cell: ({ error }) => <Name>{error ?? ""}</Name> },

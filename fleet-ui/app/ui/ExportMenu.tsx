@@ -1,0 +1,48 @@
+/** Writes the rows of a list to a file, those that are not loaded yet included. */
+import { Button, Menu } from "@mantine/core";
+import { IconDownload } from "@tabler/icons-react";
+import { useRef, useState } from "react";
+import { text } from "~/text";
+import { csv, download } from "./export";
+import { rowsOf, type Pages } from "./paging";
+import type { ResourceColumn } from "./TableRow";
+import { failed, told } from "./toast";
+
+export function ExportMenu<T>({ label, pages, columns }: { label: string; pages: Pages<T>; columns: readonly ResourceColumn<T>[] }) {
+  const [count, setCount] = useState<number>();
+  const latest = useRef(pages);
+  latest.current = pages;
+  const write = async (kind: "csv" | "json") => {
+    try {
+      while (latest.current.hasNextPage) {
+        setCount(rowsOf(latest.current).length);
+        await latest.current.fetchNextPage();
+        await new Promise((resolve) => requestAnimationFrame(resolve));
+        if (latest.current.error) throw latest.current.error;
+      }
+      const rows = rowsOf(latest.current);
+      const written = columns.filter((column) => column.header);
+      const name = `${label.toLowerCase().replace(/\W+/g, "-")}.${kind}`;
+      if (kind === "json") download(name, "application/json", JSON.stringify(rows, undefined, 2));
+      else download(name, "text/csv", csv(written.map((column) => column.header), rows.map((row) => written.map((column) => column.value(row)))));
+      told(text.ui.exported(rows.length));
+    } catch (error) {
+      failed(error);
+    } finally {
+      setCount(undefined);
+    }
+  };
+  return (
+    <Menu position="top-end">
+      <Menu.Target>
+        <Button size="compact-sm" variant="subtle" color="gray" leftSection={<IconDownload size={15} />} loading={count !== undefined}>
+          {count === undefined ? text.ui.export : text.ui.exporting(count)}
+        </Button>
+      </Menu.Target>
+      <Menu.Dropdown>
+        <Menu.Item onClick={() => void write("csv")}>{text.ui.exportCsv}</Menu.Item>
+        <Menu.Item onClick={() => void write("json")}>{text.ui.exportJson}</Menu.Item>
+      </Menu.Dropdown>
+    </Menu>
+  );
+}
