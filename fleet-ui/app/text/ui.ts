@@ -25,6 +25,7 @@ export const ui = {
   exportCsv: "As CSV",
   exportJson: "As JSON",
   exporting: (n: number) => `Exporting… ${counted(n, "row", "rows")}`,
+  exportTooLong: (n: number) => `It has more than ${counted(n, "row", "rows")}: narrow the list, or read it by the API`,
   exported: (n: number) => `${counted(n, "row", "rows")} exported`,
   rows: (n: number, more: boolean) => (more ? `first ${counted(n, "row", "rows")}` : counted(n, "row", "rows")),
   selected: (n: number) => `${number.format(n)} selected`,

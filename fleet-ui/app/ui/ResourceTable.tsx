@@ -11,7 +11,7 @@ import { useCallback, useDeferredValue, useEffect, useMemo, useRef, useState, ty
 import { text } from "~/text";
 import { ErrorPanel } from "./ErrorPanel";
 import { ExportMenu } from "./ExportMenu";
-import { rowsOf, type Pages } from "./paging";
+import { rowsOf, type Pages, type ReadPage } from "./paging";
 import { cellClass, TableRow, type ResourceColumn } from "./TableRow";
 
 export type { ResourceColumn };
@@ -33,9 +33,11 @@ interface Props<T> {
   /** Shown above the rows while some are selected. */
   readonly bulk?: (rows: T[], clear: () => void) => ReactNode;
   readonly height?: string;
+  /** How exports read the same list. */
+  readonly read?: ReadPage<T>;
 }
 
-export function ResourceTable<T extends object>({ label, pages, columns, rowId, rowName, empty, sort, onSort, bulk, height }: Props<T>) {
+export function ResourceTable<T extends object>({ label, pages, columns, rowId, rowName, empty, sort, onSort, bulk, height, read }: Props<T>) {
   const rows = useMemo(() => rowsOf(pages), [pages.data]);
   const [selection, setSelection] = useState<RowSelectionState>({});
   const defs = useMemo<ColumnDef<typeof features, T>[]>(
@@ -152,7 +154,7 @@ export function ResourceTable<T extends object>({ label, pages, columns, rowId, 
       </div>
       <Group justify="space-between" className="table-foot">
         <span className="dim nums" aria-live="polite">{text.ui.rows(rows.length, pages.hasNextPage)}</span>
-        <ExportMenu label={label} pages={pages} columns={columns} />
+        <ExportMenu label={label} pages={pages} columns={columns} read={read} />
       </Group>
     </div>
   );

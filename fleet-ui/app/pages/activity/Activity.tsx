@@ -2,7 +2,7 @@
 import { TextInput } from "@mantine/core";
 import { getRouteApi } from "@tanstack/react-router";
 import { useEffect, useMemo, useState } from "react";
-import { api } from "~/api/client";
+import { api, http } from "~/api/client";
 import { text } from "~/text";
 import { Name } from "~/ui/Name";
 import { PAGE, paging } from "~/ui/paging";
@@ -65,7 +65,11 @@ export function Activity() {
       <div className="filters activity-filters">
         {FIELDS.map((field) => <Filter key={field.name} {...field} value={search[field.name] ?? ""} onChange={(value) => set(field.name, value)} />)}
       </div>
-      <ResourceTable label={words.title} pages={activity} columns={columns} rowId={({ id }) => id} empty={<div className="section"><Empty title={words.none} lead={words.noneLead} /></div>} />
+      <ResourceTable
+        label={words.title} pages={activity} columns={columns} rowId={({ id }) => id}
+        read={(page) => http.GET("/api/v1/activity", { params: { query: { ...query, ...page } } })}
+        empty={<div className="section"><Empty title={words.none} lead={words.noneLead} /></div>}
+      />
     </>
   );
 }

@@ -3,7 +3,7 @@ import { Skeleton } from "@mantine/core";
 import { IconPlus } from "@tabler/icons-react";
 import { getRouteApi } from "@tanstack/react-router";
 import { lazy, Suspense, useCallback, useDeferredValue } from "react";
-import { api, type Schemas } from "~/api/client";
+import { api, http, type Schemas } from "~/api/client";
 import { session } from "~/api/session";
 import { text } from "~/text";
 import { ButtonLink } from "~/ui/ButtonLink";
@@ -63,6 +63,7 @@ export function Devices() {
         <ResourceTable
           label={words.title}
           pages={devices}
+          read={(page) => http.GET("/api/v1/devices", { params: { query: { ...query, ...page } } })}
           columns={columns}
           rowId={({ id }) => id}
           rowName={({ name }) => name}

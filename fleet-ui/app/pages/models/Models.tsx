@@ -3,7 +3,7 @@ import { TextInput } from "@mantine/core";
 import { IconRocket, IconSearch } from "@tabler/icons-react";
 import { getRouteApi } from "@tanstack/react-router";
 import { useEffect, useState } from "react";
-import { api, type Schemas } from "~/api/client";
+import { api, http, type Schemas } from "~/api/client";
 import { session } from "~/api/session";
 import { text } from "~/text";
 import { ButtonLink } from "~/ui/ButtonLink";
@@ -41,7 +41,8 @@ export function Models() {
   const navigate = route.useNavigate();
   const [typed, setTyped] = useState(q);
   useEffect(() => setTyped(q), [q]);
-  const models = api.useInfiniteQuery("get", "/api/v1/models", { params: { query: { limit: PAGE, ...(q && { search: q }) } } }, paging);
+  const query = { limit: PAGE, ...(q && { search: q }) };
+  const models = api.useInfiniteQuery("get", "/api/v1/models", { params: { query } }, paging);
   const search = () => void navigate({ search: { q: typed.trim() || undefined }, replace: true, resetScroll: false });
   return (
     <>
@@ -49,7 +50,11 @@ export function Models() {
       <div className="filters">
         <TextInput className="grow" aria-label={text.ui.search} placeholder={text.ui.search} leftSection={<IconSearch size={15} />} value={typed} onChange={(event) => setTyped(event.currentTarget.value)} onBlur={search} onKeyDown={(event) => event.key === "Enter" && search()} />
       </div>
-      <ResourceTable label={words.title} pages={models} columns={columns} rowId={({ name }) => name} empty={<div className="section">{q ? <Empty title={words.noneMatch} /> : <Empty title={words.none} lead={words.noneLead} command="aidos model push magika.onnx --name magika" />}</div>} />
+      <ResourceTable
+        label={words.title} pages={models} columns={columns} rowId={({ name }) => name}
+        read={(page) => http.GET("/api/v1/models", { params: { query: { ...query, ...page } } })}
+        empty={<div className="section">{q ? <Empty title={words.noneMatch} /> : <Empty title={words.none} lead={words.noneLead} command="aidos model push magika.onnx --name magika" />}</div>}
+      />
     </>
   );
 }

@@ -1,7 +1,7 @@
 /** Where a model is wanted: its deployments with their progress, and the devices of the chosen one; at first the newest that holds. */
 import { Skeleton } from "@mantine/core";
 import { getRouteApi, Link } from "@tanstack/react-router";
-import { api, type Schemas } from "~/api/client";
+import { api, http, type Schemas } from "~/api/client";
 import { text } from "~/text";
 import { ErrorPanel } from "~/ui/ErrorPanel";
 import { Name } from "~/ui/Name";
@@ -60,6 +60,13 @@ export function RunsWhere({ model }: { model: string }) {
 }
 
 function Devices({ deployment }: { deployment: string }) {
-  const devices = api.useInfiniteQuery("get", "/api/v1/deployments/{id}/devices", { params: { path: { id: deployment }, query: { limit: PAGE } } }, paging);
-  return <ResourceTable label={text.devices.title} pages={devices} columns={columns} rowId={({ device }) => device} height="480px" empty={<div className="section"><Empty title={text.devices.empty} /></div>} />;
+  const path = { id: deployment };
+  const devices = api.useInfiniteQuery("get", "/api/v1/deployments/{id}/devices", { params: { path, query: { limit: PAGE } } }, paging);
+  return (
+    <ResourceTable
+      label={text.devices.title} pages={devices} columns={columns} rowId={({ device }) => device} height="480px"
+      read={(page) => http.GET("/api/v1/deployments/{id}/devices", { params: { path, query: page } })}
+      empty={<div className="section"><Empty title={text.devices.empty} /></div>}
+    />
+  );
 }

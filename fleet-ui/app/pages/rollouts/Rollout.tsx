@@ -1,7 +1,7 @@
 /** One rollout: how far it is, on whom, by what measure, why it stopped, and what a person can do about it. */
 import { Alert, Select, Skeleton, Text } from "@mantine/core";
 import { getRouteApi, Link } from "@tanstack/react-router";
-import { api, type Schemas } from "~/api/client";
+import { api, http, type Schemas } from "~/api/client";
 import { session } from "~/api/session";
 import { Events } from "~/pages/activity/Events";
 import { text } from "~/text";
@@ -10,6 +10,7 @@ import { bytes, dateTime, decimal, duration, integer, percent } from "~/ui/forma
 import { Name } from "~/ui/Name";
 import { PAGE, paging } from "~/ui/paging";
 import { ResourceTable, type ResourceColumn } from "~/ui/ResourceTable";
+import { RowLink } from "~/ui/RowLink";
 import { Empty, KeyValue, PageHead, Section } from "~/ui/Section";
 import { StateBadge } from "~/ui/StateBadge";
 import { TimeAgo } from "~/ui/TimeAgo";
@@ -131,7 +132,7 @@ function Why({ rollout }: { rollout: Rollout }) {
 type Member = Schemas["RolloutDeviceView"];
 
 const columns: readonly ResourceColumn<Member>[] = [
-  { id: "name", header: words.name, width: "minmax(9rem, 2fr)", value: ({ name }) => name, cell: ({ device, name }) => <Link className="main" to="/devices/$device" params={{ device }}><Name>{name || device}</Name></Link> },
+  { id: "name", header: words.name, width: "minmax(9rem, 2fr)", value: ({ name }) => name, cell: ({ device, name }) => <RowLink className="main" to="/devices/$device" id={device}><Name>{name || device}</Name></RowLink> },
   { id: "wave", header: words.waveShort, width: "4rem", end: true, value: ({ wave }) => wave, cell: ({ wave }) => wave },
   { id: "outcome", header: words.outcome, width: "7.5rem", value: ({ outcome }) => outcome, cell: ({ outcome }) => <StateBadge tone={TONES[outcome]}>{words.outcomes[outcome]}</StateBadge> },
   { id: "reason", header: words.reason, width: "minmax(8rem, 3fr)", wide: true, value: ({ reason }) => reason, cell: ({ reason }) => <Name>{reason ?? ""}</Name> },
@@ -159,7 +160,11 @@ function Members({ id, waves }: { id: string; waves: number }) {
           onChange={(value) => filter({ wave: value ?? undefined })}
         />
       </div>
-      <ResourceTable label={words.members} pages={members} columns={columns} rowId={({ device }) => device} empty={<div className="section"><Empty title={words.noDeviceMatches} /></div>} height="480px" />
+      <ResourceTable
+        label={words.members} pages={members} columns={columns} rowId={({ device }) => device} height="480px"
+        read={(page) => http.GET("/api/v1/rollouts/{id}/devices", { params: { path: { id }, query: { ...query, ...page } } })}
+        empty={<div className="section"><Empty title={words.noDeviceMatches} /></div>}
+      />
     </section>
   );
 }
