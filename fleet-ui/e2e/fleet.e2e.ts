@@ -204,7 +204,7 @@ describe("the fleet", () => {
     const evil = `<img src=x onerror="window.__xss=1"><script>window.__xss=1</script>"'\`{{7*7}}`;
     const id = await stack.device("edge-3", { site: "lab" });
     await stack.api("PATCH", `devices/${id}`, { name: evil, notes: { evil, rtl: "\u202Eمرحبا بالعالم", long: "x".repeat(2_000) } });
-    await stack.api("PATCH", "models/digits", { description: evil.slice(0, 200), card: `# ${evil}\n\n[go](javascript:window.__xss=1) ![p](x) <iframe srcdoc="<script>parent.__xss=1</script>"></iframe>\n\n[ok](https://example.org)` });
+    await stack.api("PATCH", "models/digits", { description: evil.slice(0, 200), card: `# ${evil}\n\n[go](javascript:window.__xss=1) ![p](x) <iframe srcdoc="<script>parent.__xss=1</script>"></iframe>\n\n| a | b |\n|---|---|\n| ${evil} | [go](javascript:window.__xss=1) |\n\nwww.example.net javascript:window.__xss=1\n\n[ok](https://example.org)` });
     const { page, context, faults } = await open(browser, stack, { width: 390 });
     await page.goto("/");
     await signIn(page, stack.ownerKey);
@@ -217,7 +217,9 @@ describe("the fleet", () => {
     }
     await page.goto("/models/digits?tab=card");
     await page.getByRole("link", { name: "ok" }).waitFor();
-    expect(await page.locator("a[href^='javascript']").count()).toBe(0);
+    await page.getByRole("link", { name: "www.example.net" }).waitFor();
+    await page.getByRole("cell", { name: "go" }).waitFor();
+    expect(await page.locator("a[href^='javascript'], .markdown :is(img, script, iframe)").count()).toBe(0);
     expect(faults.said).toEqual([]);
     await context.close();
   });

@@ -1,5 +1,6 @@
-/** Markdown that people wrote, without HTML, pictures and addresses that run. */
+/** Markdown that people wrote, with GitHub's tables, without HTML, pictures and addresses that run. */
 import Markdown, { defaultUrlTransform } from "react-markdown";
+import gfm from "remark-gfm";
 
 /** Web and mail addresses, and places on the page; nothing that runs. */
 const safe = (url: string) => (/^(https?:|mailto:|#)/i.test(url) ? defaultUrlTransform(url) : "");
@@ -9,13 +10,21 @@ export function CardText({ children }: { children: string }) {
     <div className="markdown" dir="auto">
       {/* HTML within it is shown as text; pictures from elsewhere would tell others who reads. */}
       <Markdown
+        remarkPlugins={[gfm]}
         urlTransform={safe}
         disallowedElements={["img"]}
         components={{
           h1: "h3", h2: "h3", h3: "h4",
           // What is wider than the page is scrolled, by keys too.
           pre: ({ children: said }) => <pre tabIndex={0}>{said}</pre>,
-          a: ({ href, children: said }) => (href ? <a href={href} rel="noopener noreferrer nofollow" target="_blank">{said}</a> : <span>{said}</span>),
+          table: ({ children: rows }) => <div className="scroll-x" tabIndex={0}><table className="plain">{rows}</table></div>,
+          // Nobody ticks a card.
+          input: ({ checked }) => (checked ? "☑" : "☐"),
+          a: ({ href, id, children: said, "aria-label": label }) => {
+            if (!href) return <span>{said}</span>;
+            const elsewhere = href.startsWith("#") ? {} : { rel: "noopener noreferrer nofollow", target: "_blank" };
+            return <a href={href} id={id} aria-label={label} {...elsewhere}>{said}</a>;
+          },
         }}
       >
         {children}
