@@ -27,6 +27,7 @@ export const ui = {
   exporting: (n: number) => `Exporting… ${counted(n, "row", "rows")}`,
   exportTooLong: (n: number) => `It has more than ${counted(n, "row", "rows")}: narrow the list, or read it by the API`,
   exported: (n: number) => `${counted(n, "row", "rows")} exported`,
+  more: "Show more",
   rows: (n: number, more: boolean) => (more ? `first ${counted(n, "row", "rows")}` : counted(n, "row", "rows")),
   selected: (n: number) => `${number.format(n)} selected`,
   selectAll: "Select all that are loaded",

@@ -17,7 +17,7 @@ export function Lineage({ model, versions, chosen }: Props) {
     <ol className="lineage" aria-label={text.models.lineage}>
       {versions.map((version) => (
         <li key={version.version} className={version.version === chosen ? "chosen" : undefined}>
-          <Link to="/models/$model" params={{ model: model.name }} search={{ version: String(version.version) }} aria-current={version.version === chosen ? "true" : undefined}>
+          <Link to="/models/$model" params={{ model: model.name }} search={{ version: String(version.version) }} resetScroll={false} aria-current={version.version === chosen ? "true" : undefined}>
             <span><strong>{text.models.version} {version.version}</strong> <span className="dim nums">{bytes(version.size)}</span></span>
             <span className="dim"><TimeAgo at={version.created_at} /></span>
           </Link>

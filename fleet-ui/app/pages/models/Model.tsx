@@ -9,6 +9,7 @@ import { text } from "~/text";
 import { ButtonLink } from "~/ui/ButtonLink";
 import { ErrorPanel } from "~/ui/ErrorPanel";
 import { Name } from "~/ui/Name";
+import { PAGE, paging, rowsOf } from "~/ui/paging";
 import { PageHead } from "~/ui/Section";
 import "./models.css";
 import { TABS } from "./routes";
@@ -29,11 +30,11 @@ export function Model() {
   const tab = tabs.find((one) => one === search.tab) ?? "versions";
   const navigate = route.useNavigate();
   const model = api.useQuery("get", "/api/v1/models/{name}", { params: { path: { name } } });
-  const versions = api.useQuery("get", "/api/v1/models/{name}/versions", { params: { path: { name }, query: { limit: 100 } } });
+  const versions = api.useInfiniteQuery("get", "/api/v1/models/{name}/versions", { params: { path: { name }, query: { limit: PAGE } } }, paging);
   if (model.error && !model.data) return <ErrorPanel error={model.error} retry={model.refetch} />;
   const view = model.data;
   if (!view) return <Skeleton height={320} />;
-  const listed = versions.data?.items;
+  const listed = versions.data && !versions.isPlaceholderData ? rowsOf(versions) : undefined;
   return (
     <>
       <PageHead title={view.name} heading={<Name lines={2}>{view.name}</Name>}>
@@ -46,7 +47,7 @@ export function Model() {
         <Tabs.List mb="md">{tabs.map((value) => <Tabs.Tab key={value} value={value}>{words.tabs[value]}</Tabs.Tab>)}</Tabs.List>
         <Suspense fallback={<Skeleton height={240} />}>
           <Tabs.Panel value="versions">
-            {versions.error && !listed ? <ErrorPanel error={versions.error} retry={versions.refetch} /> : listed ? <Versions model={view} versions={listed} /> : <Skeleton height={240} />}
+            {versions.error && !listed ? <ErrorPanel error={versions.error} retry={versions.refetch} /> : listed ? <Versions model={view} pages={versions} /> : <Skeleton height={240} />}
           </Tabs.Panel>
           <Tabs.Panel value="card"><Card model={view} /></Tabs.Panel>
           <Tabs.Panel value="devices"><RunsWhere model={view.name} /></Tabs.Panel>

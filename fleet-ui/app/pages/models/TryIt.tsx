@@ -12,6 +12,7 @@ import { rank, type Output } from "./answer";
 import { imageTensor, pixelsOf } from "./image";
 import { readNpy, type Tensor } from "./npy";
 import { useRunningDevices } from "./useRunningDevices";
+import { useVersion } from "./useVersion";
 
 const words = text.models;
 const route = getRouteApi("/shell/models/$model");
@@ -30,7 +31,7 @@ export function TryIt({ model, versions }: { model: string; versions: readonly S
   const devices = useRunningDevices(model);
   const device = search.device ?? devices.data?.[0]?.id;
   const running = devices.data?.find(({ id }) => id === device)?.version;
-  const answering = versions.find(({ version }) => version === running) ?? versions[0];
+  const { version: answering } = useVersion(model, running?.toString(), versions);
   const image = answering?.manifest?.image ?? undefined;
   const [how, setHow] = useState(image ? "file" : "json");
   const [request, setRequest] = useState(() => example(answering));

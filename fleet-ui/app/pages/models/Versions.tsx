@@ -1,5 +1,5 @@
 /** The versions of a model, the line from one to the next, and what the chosen one takes and gives. */
-import { ActionIcon, Button, Group, Text, TextInput } from "@mantine/core";
+import { ActionIcon, Button, Group, Skeleton, Text, TextInput } from "@mantine/core";
 import { IconX } from "@tabler/icons-react";
 import { useQueryClient } from "@tanstack/react-query";
 import { getRouteApi } from "@tanstack/react-router";
@@ -9,30 +9,37 @@ import { session } from "~/api/session";
 import { text } from "~/text";
 import { bytes, integer } from "~/ui/format";
 import { ButtonLink } from "~/ui/ButtonLink";
+import { MorePages } from "~/ui/MorePages";
 import { Name } from "~/ui/Name";
+import { rowsOf, type Pages } from "~/ui/paging";
 import { Empty, KeyValue, Section } from "~/ui/Section";
 import { TimeAgo } from "~/ui/TimeAgo";
 import { failed, told } from "~/ui/toast";
 import { Lineage } from "./Lineage";
+import { useVersion } from "./useVersion";
 
 const CardText = lazy(async () => ({ default: (await import("./CardText")).CardText }));
 const words = text.models;
 const route = getRouteApi("/shell/models/$model");
 type Version = Schemas["ModelVersionView"];
 
-export function Versions({ model, versions }: { model: Schemas["ModelView"]; versions: readonly Version[] }) {
+export function Versions({ model, pages }: { model: Schemas["ModelView"]; pages: Pages<Version> }) {
   const search = route.useSearch();
-  const chosen = versions.find(({ version }) => String(version) === search.version) ?? versions[0];
+  const versions = rowsOf(pages);
+  const { version: chosen, pending } = useVersion(model.name, search.version, versions);
   if (!chosen) return <div className="section"><Empty title={words.noVersions} command={`aidos model push model.onnx --name ${model.name}`} /></div>;
   return (
     <div className="grid">
       <div className="span-5 stack">
         <Section title={words.tabs.versions}>
-          <Lineage model={model} versions={versions} chosen={chosen.version} />
+          <div className="lineage-frame">
+            <Lineage model={model} versions={versions} chosen={chosen.version} />
+            <MorePages pages={pages} />
+          </div>
         </Section>
       </div>
       <div className="span-7 stack">
-        <Facts model={model} version={chosen} />
+        {pending ? <Skeleton height={240} /> : <Facts model={model} version={chosen} />}
       </div>
     </div>
   );

@@ -47,7 +47,7 @@ export function Keys() {
   return (
     <>
       <div className="filters"><Button leftSection={<IconPlus size={16} />} onClick={() => setMaking(true)}>{words.newKey}</Button></div>
-      <ResourceTable label={words.tabs.keys} pages={keys} columns={columns} rowId={({ id }) => id} empty={<div className="section"><Empty title={words.noKeys} command="aidos key create --name ci --role operator" /></div>} />
+      <ResourceTable label={words.tabs.keys} pages={keys} columns={columns} rowId={({ id }) => id} read={(query) => http.GET("/api/v1/keys", { params: { query } })} empty={<div className="section"><Empty title={words.noKeys} command="aidos key create --name ci --role operator" /></div>} />
       {making && <NewKey close={() => (setMaking(false), void fresh())} />}
       {revoking && <Confirm title={words.revokeKey(revoking.name)} lead={words.revokeKeyLead} action={words.revokeDo} word={revoking.name.trim()} close={() => setRevoking(undefined)} confirmed={() => revoke(revoking)} />}
     </>

@@ -29,7 +29,7 @@ export function Tenants() {
   return (
     <>
       {may && <div className="filters"><Button leftSection={<IconPlus size={16} />} onClick={() => setMaking(true)}>{words.tenants.new}</Button></div>}
-      <ResourceTable label={words.tabs.tenants} pages={tenants} columns={columns} rowId={({ id }) => id} empty={null} />
+      <ResourceTable label={words.tabs.tenants} pages={tenants} columns={columns} rowId={({ id }) => id} read={(query) => http.GET("/api/v1/tenants", { params: { query } })} empty={null} />
       {making && <NewTenant close={() => setMaking(false)} />}
     </>
   );

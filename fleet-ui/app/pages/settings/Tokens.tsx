@@ -41,7 +41,7 @@ export function Tokens() {
   return (
     <>
       <div className="filters"><ButtonLink to="/devices/add" leftSection={<IconPlus size={16} />}>{text.devices.add}</ButtonLink></div>
-      <ResourceTable label={words.tabs.tokens} pages={tokens} columns={columns} rowId={({ id }) => id} empty={<div className="section"><Empty title={words.tokens.none} lead={words.tokens.noneLead} command="aidos token create --uses 50 --ttl 1h --label site=lab" /></div>} />
+      <ResourceTable label={words.tabs.tokens} pages={tokens} columns={columns} rowId={({ id }) => id} read={(query) => http.GET("/api/v1/tokens", { params: { query } })} empty={<div className="section"><Empty title={words.tokens.none} lead={words.tokens.noneLead} command="aidos token create --uses 50 --ttl 1h --label site=lab" /></div>} />
     </>
   );
 }
