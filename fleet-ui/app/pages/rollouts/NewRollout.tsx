@@ -12,11 +12,12 @@ import { PageHead, Section } from "~/ui/Section";
 import { SelectorInput } from "~/ui/SelectorInput";
 import { told } from "~/ui/toast";
 import { Forecast } from "./Forecast";
-import { planOf, PLANS, type PlanForm } from "./plan";
+import { planOf, PLANS } from "./plan";
 import { objectionOf } from "./objection";
 import { PLAN_FIELDS, PlanFields, Wrong } from "./PlanFields";
 import "./rollouts.css";
 import { PRESETS } from "./routes";
+import { usePlanForm } from "./usePlanForm";
 
 const words = text.rollouts;
 const route = getRouteApi("/shell/rollouts/new");
@@ -30,9 +31,9 @@ export function NewRollout() {
   const how = search.how ?? "careful";
   const selector = search.to ?? "";
   const [subject, setSubject] = useState(search.subject ?? "");
-  const [own, setOwn] = useState<PlanForm>(PLANS.custom);
   useEffect(() => setSubject(search.subject ?? ""), [search.subject]);
-  const change = (changed: Partial<typeof search>) => void setSearch({ search: (before) => ({ ...before, ...changed }), replace: true });
+  const change = (changed: Partial<typeof search>) => void setSearch({ search: (before) => ({ ...before, ...changed }), replace: true, resetScroll: false });
+  const [own, setOwn] = usePlanForm(search, change);
 
   const wish = { subject: subject.trim(), selector, plan: planOf(how === "custom" ? own : PLANS[how]) } as Schemas["CreateRollout"];
   const [settled] = useDebouncedValue(JSON.stringify(wish), SETTLE_MS);

@@ -2,6 +2,7 @@ import { createRoute, lazyRouteComponent } from "@tanstack/react-router";
 import { shellRoute } from "~/shell/routes";
 import { search } from "~/shell/search";
 import { OUTCOMES } from "./cells";
+import { PLAN_SEARCH } from "./planSearch";
 
 export const PHASES = ["running", "paused", "finished", "aborted", "superseded"] as const;
 export const PRESETS = ["careful", "quick", "all", "custom"] as const;
@@ -16,7 +17,7 @@ const rollouts = createRoute({
 const create = createRoute({
   getParentRoute: () => shellRoute,
   path: "/rollouts/new",
-  validateSearch: search({ subject: "text", to: "text", how: PRESETS }),
+  validateSearch: search({ subject: "text", to: "text", how: PRESETS, ...PLAN_SEARCH }),
   component: lazyRouteComponent(() => import("./NewRollout"), "NewRollout"),
 });
 
