@@ -2,9 +2,10 @@
 import { Autocomplete } from "@mantine/core";
 import { memo, useEffect, useMemo, useState } from "react";
 import { api } from "~/api/client";
-import { ApiError } from "~/api/problem";
+import { objectionIn } from "~/api/objection";
 import { text } from "~/text";
 import { complete, labelsSeen } from "./selector";
+import { Wrong } from "./Wrong";
 
 interface Props {
   readonly value: string;
@@ -21,7 +22,7 @@ export const SelectorInput = memo(function SelectorInput({ value, onChange, erro
   useEffect(() => setTyped(value), [value]);
   const sample = api.useQuery("get", "/api/v1/devices", { params: { query: { limit: 200 } } }, { staleTime: 60_000 });
   const seen = useMemo(() => labelsSeen(sample.data?.items ?? []), [sample.data]);
-  const objection = error instanceof ApiError && (error.status === 400 || error.status === 422) ? error.message : undefined;
+  const objection = objectionIn(error);
   return (
     <Autocomplete
       className="selector"
@@ -33,7 +34,7 @@ export const SelectorInput = memo(function SelectorInput({ value, onChange, erro
       value={typed}
       data={complete(typed, seen)}
       filter={({ options }) => options}
-      error={objection}
+      error={objection && (objection.field === "selector" || !objection.field) && <Wrong objection={objection} />}
       spellCheck={false}
       dropdownOpened={opened}
       onDropdownOpen={() => setOpened(true)}

@@ -1,6 +1,7 @@
 /** Short news about what the person did, with a link to it or a way back. */
 import { Anchor, Button, Group } from "@mantine/core";
 import { notifications } from "@mantine/notifications";
+import { objectionIn } from "~/api/objection";
 import { adviceOf } from "~/api/problem";
 import { router } from "~/shell/navigate";
 import { text } from "~/text";
@@ -38,7 +39,7 @@ export function failed(error: unknown): void {
     color: "red",
     autoClose: SHOWN_MS * 2,
     closeButtonProps: { "aria-label": text.ui.close },
-    title: error instanceof Error ? error.message : text.errors.unexpected,
+    title: objectionIn(error)?.reason ?? (error instanceof Error ? error.message : text.errors.unexpected),
     message: adviceOf(error),
   });
 }

@@ -3,6 +3,7 @@ import { Button, Group, Modal, Progress, Stack, Text, TextInput } from "@mantine
 import { useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { http } from "~/api/client";
+import { objectionIn } from "~/api/objection";
 import { text } from "~/text";
 import { ButtonLink } from "~/ui/ButtonLink";
 import { integer } from "~/ui/format";
@@ -91,7 +92,7 @@ function LabelForm({ devices, close, done }: { devices: readonly Device[]; close
             <div role="alert">
               <Text size="sm" fw={500}>{words.bulkFailed(refused.length)}</Text>
               <ul className="refused">
-                {refused.slice(0, LISTED).map(({ device, error }) => <li key={device.id}><bdi>{device.name.slice(0, 80)}</bdi>: <bdi>{error instanceof Error ? error.message : text.errors.unexpected}</bdi></li>)}
+                {refused.slice(0, LISTED).map(({ device, error }) => <li key={device.id}><bdi>{device.name.slice(0, 80)}</bdi>: <bdi>{objectionIn(error)?.reason ?? (error instanceof Error ? error.message : text.errors.unexpected)}</bdi></li>)}
               </ul>
             </div>
           )}

@@ -5,7 +5,8 @@
 import { ActionIcon, Autocomplete, Button, Group, Modal, Stack, Text, Textarea, TextInput } from "@mantine/core";
 import { IconTrash } from "@tabler/icons-react";
 import { useState } from "react";
-import { ApiError, isStatus } from "~/api/problem";
+import { objectionIn } from "~/api/objection";
+import { isStatus } from "~/api/problem";
 import { text } from "~/text";
 import { ErrorPanel } from "~/ui/ErrorPanel";
 import { merge, patch, type Fields, type Merge } from "~/ui/merge";
@@ -79,7 +80,7 @@ export function FieldsEditor({ title, lead, initial, keeper, close, long, keys =
     void save(clash!.theirs, fields);
   };
   // The control plane names the key in what it says about it.
-  const objection = error instanceof ApiError && error.status === 422 ? error.message : undefined;
+  const objection = objectionIn(error)?.reason;
   const wrong = (key: string) => (doubled !== undefined && key.trim() === doubled ? words.twice : objection && key.trim() && (objection.includes(`\`${key.trim()}\``) || objection.includes(`/${key.trim()} `)) ? objection : undefined);
   const placed = rows.some(({ key }) => wrong(key) !== undefined);
 

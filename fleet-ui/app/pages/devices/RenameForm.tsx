@@ -1,10 +1,11 @@
 /** Gives a device another name; the old one can be had back. */
 import { Button, Group, Modal, Stack, TextInput } from "@mantine/core";
 import { useState } from "react";
-import { isStatus } from "~/api/problem";
+import { objectionIn } from "~/api/objection";
 import { text } from "~/text";
 import { ErrorPanel } from "~/ui/ErrorPanel";
 import { failed, told } from "~/ui/toast";
+import { Wrong } from "~/ui/Wrong";
 
 interface Props {
   readonly name: string;
@@ -28,12 +29,12 @@ export function RenameForm({ name, close, renamed }: Props) {
       setBusy(false);
     }
   };
-  const wrong = isStatus(error, 422) && error instanceof Error ? error.message : undefined;
+  const wrong = objectionIn(error);
   return (
     <Modal opened onClose={close} title={text.devices.rename} closeButtonProps={{ "aria-label": text.ui.close }}>
       <form onSubmit={(event) => (event.preventDefault(), void submit())}>
         <Stack>
-          <TextInput data-autofocus label={text.devices.name} value={typed} maxLength={253} error={wrong} onChange={(event) => setTyped(event.currentTarget.value)} />
+          <TextInput data-autofocus label={text.devices.name} value={typed} maxLength={253} error={wrong && <Wrong objection={wrong} />} onChange={(event) => setTyped(event.currentTarget.value)} />
           {error !== undefined && !wrong && <ErrorPanel error={error} />}
           <Group justify="flex-end">
             <Button variant="default" onClick={close}>{text.ui.cancel}</Button>

@@ -2,11 +2,12 @@
 import { Button, Group, NumberInput, Stack, Text, TextInput } from "@mantine/core";
 import { useState } from "react";
 import { http, type Schemas } from "~/api/client";
-import { ApiError } from "~/api/problem";
+import { objectionIn } from "~/api/objection";
 import { session } from "~/api/session";
 import { text } from "~/text";
 import { ErrorPanel } from "~/ui/ErrorPanel";
 import { Empty, PageHead, Section } from "~/ui/Section";
+import { Wrong } from "~/ui/Wrong";
 import { JoinLine } from "./JoinLine";
 import { readLabels } from "./labels";
 import { lineFor } from "./line";
@@ -52,9 +53,9 @@ export function Enrol() {
       </>
     );
   }
-  const field = error instanceof ApiError && error.status === 422 ? error.problem.field : undefined;
-  const said = (name: string) => (field === name && error instanceof Error ? error.message : undefined);
-  const placed = ["uses", "ttl_s", "labels"].includes(field ?? "");
+  const objection = objectionIn(error);
+  const said = (name: string) => objection?.field === name && <Wrong objection={objection} />;
+  const placed = ["uses", "ttl_s", "labels"].includes(objection?.field ?? "");
   return (
     <>
       <PageHead title={words.title} />

@@ -3,6 +3,7 @@ import { Button, Group, Stack, Text, Textarea } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { http, type Schemas } from "~/api/client";
+import { objectionIn } from "~/api/objection";
 import { isStatus } from "~/api/problem";
 import { session } from "~/api/session";
 import { text } from "~/text";
@@ -11,6 +12,7 @@ import { Empty, Section } from "~/ui/Section";
 import { merge, type Merge } from "~/ui/merge";
 import { MergeForm } from "~/ui/MergeForm";
 import { told } from "~/ui/toast";
+import { Wrong } from "~/ui/Wrong";
 import { CardText } from "./CardText";
 
 const words = text.models;
@@ -68,11 +70,12 @@ function Editor({ name, card, close }: { name: string; card: string; close: () =
     };
     return <MergeForm merge={clash.merge} busy={busy} onCancel={() => setClash(undefined)} onSettled={(fields) => settled(fields.card ?? "")} />;
   }
+  const objection = objectionIn(error);
   return (
     <form onSubmit={(event) => (event.preventDefault(), void save(base, typed))}>
       <Stack>
-        <Textarea aria-label={words.tabs.card} autosize minRows={12} maxRows={30} classNames={{ input: "mono" }} value={typed} onChange={(event) => setTyped(event.currentTarget.value)} />
-        {error !== undefined && <ErrorPanel error={error} />}
+        <Textarea aria-label={words.tabs.card} autosize minRows={12} maxRows={30} classNames={{ input: "mono" }} value={typed} error={objection && <Wrong objection={objection} />} onChange={(event) => setTyped(event.currentTarget.value)} />
+        {error !== undefined && !objection && <ErrorPanel error={error} />}
         <Group justify="space-between">
           <Text size="xs" className="dim">Markdown</Text>
           <Group>

@@ -5,6 +5,7 @@ import { useQueryClient } from "@tanstack/react-query";
 import { getRouteApi } from "@tanstack/react-router";
 import { lazy, Suspense, useState } from "react";
 import { api, http, type Schemas } from "~/api/client";
+import { objectionIn, type Objection } from "~/api/objection";
 import { session } from "~/api/session";
 import { text } from "~/text";
 import { bytes, integer } from "~/ui/format";
@@ -15,6 +16,7 @@ import { rowsOf, type Pages } from "~/ui/paging";
 import { Empty, KeyValue, Section } from "~/ui/Section";
 import { TimeAgo } from "~/ui/TimeAgo";
 import { failed, told } from "~/ui/toast";
+import { Wrong } from "~/ui/Wrong";
 import { Lineage } from "./Lineage";
 import { useVersion } from "./useVersion";
 
@@ -104,6 +106,7 @@ function Tensors({ title, tensors }: { title: string; tensors: readonly Schemas[
 function Aliases({ model, version }: { model: Schemas["ModelView"]; version: Version }) {
   const queries = useQueryClient();
   const [alias, setAlias] = useState("");
+  const [wrong, setWrong] = useState<Objection>();
   const fresh = () => queries.invalidateQueries({ predicate: ({ queryKey }) => String(queryKey[1]).startsWith("/api/v1/models") });
   const point = async (name: string, to: number | undefined) => {
     const params = { path: { name: model.name, alias: name } };
@@ -113,12 +116,15 @@ function Aliases({ model, version }: { model: Schemas["ModelView"]; version: Ver
   };
   const change = async (name: string, to: number | undefined) => {
     const before = (model.aliases as Record<string, number>)[name];
+    setWrong(undefined);
     try {
       await point(name, to);
       told(to === undefined ? words.aliasRemoved(name) : words.pointAlias(name, to), { undo: () => void point(name, before).catch(failed) });
       setAlias("");
     } catch (error) {
-      failed(error);
+      const objection = to === undefined ? undefined : objectionIn(error);
+      if (objection) setWrong(objection);
+      else failed(error);
     }
   };
   return (
@@ -133,8 +139,8 @@ function Aliases({ model, version }: { model: Schemas["ModelView"]; version: Ver
         ))}
         {session.may("operator") && (
           <form onSubmit={(event) => (event.preventDefault(), void change(alias.trim(), version.version))}>
-            <Group gap={6} wrap="nowrap">
-              <TextInput size="xs" aria-label={words.alias} placeholder={words.aliasExample} value={alias} onChange={(event) => setAlias(event.currentTarget.value)} />
+            <Group gap={6} wrap="nowrap" align="start">
+              <TextInput size="xs" aria-label={words.alias} placeholder={words.aliasExample} value={alias} error={wrong && <Wrong objection={wrong} />} onChange={(event) => setAlias(event.currentTarget.value)} />
               <Button size="xs" type="submit" variant="default" disabled={!alias.trim()}>{words.setAlias}</Button>
             </Group>
           </form>

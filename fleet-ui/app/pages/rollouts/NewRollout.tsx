@@ -2,8 +2,9 @@
 import { Alert, Autocomplete, Button, SegmentedControl, Stack, Text } from "@mantine/core";
 import { useDebouncedValue, useMediaQuery } from "@mantine/hooks";
 import { getRouteApi, useNavigate } from "@tanstack/react-router";
-import { useEffect, useState } from "react";
+import { useEffect, useState, type ReactNode } from "react";
 import { api, type Schemas } from "~/api/client";
+import { objectionOf } from "~/api/objection";
 import { ApiError } from "~/api/problem";
 import { session } from "~/api/session";
 import { text } from "~/text";
@@ -11,10 +12,10 @@ import { ErrorPanel } from "~/ui/ErrorPanel";
 import { PageHead, Section } from "~/ui/Section";
 import { SelectorInput } from "~/ui/SelectorInput";
 import { told } from "~/ui/toast";
+import { Wrong } from "~/ui/Wrong";
 import { Forecast } from "./Forecast";
 import { planOf, PLANS } from "./plan";
-import { objectionOf } from "./objection";
-import { PLAN_FIELDS, PlanFields, Wrong } from "./PlanFields";
+import { PLAN_FIELDS, PlanFields } from "./PlanFields";
 import "./rollouts.css";
 import { PRESETS } from "./routes";
 import { usePlanForm } from "./usePlanForm";
@@ -22,6 +23,8 @@ import { usePlanForm } from "./usePlanForm";
 const words = text.rollouts;
 const route = getRouteApi("/shell/rollouts/new");
 const SETTLE_MS = 400;
+/** Parts of the request that the one field for a version stands for. */
+const SUBJECT_FIELDS: ReadonlySet<string> = new Set(["subject", "model", "version", "alias"]);
 
 export function NewRollout() {
   const search = route.useSearch();
@@ -51,8 +54,10 @@ export function NewRollout() {
     },
   });
   const refused = wish.subject.includes("@") && forecast.error instanceof ApiError ? forecast.error : undefined;
-  const objection = refused?.status === 422 ? objectionOf(refused.problem) : undefined;
-  const atField = objection && (objection.field === "selector" || (how === "custom" && PLAN_FIELDS.has(objection.field)));
+  // A version that is not there is named by the subject alone.
+  const objection = refused?.status === 404 ? { field: "subject", reason: refused.message } : refused?.status === 422 ? objectionOf(refused.problem) : undefined;
+  const ofSubject = objection && SUBJECT_FIELDS.has(objection.field) ? objection : undefined;
+  const atField = objection && (ofSubject || objection.field === "selector" || (how === "custom" && PLAN_FIELDS.has(objection.field)));
   const view = forecast.data && "matching" in forecast.data ? forecast.data : undefined;
 
   return (
@@ -67,7 +72,7 @@ export function NewRollout() {
         <div className="span-7">
           <Section title={words.what}>
             <Stack>
-              <SubjectInput value={subject} onChange={setSubject} onLeave={(value) => change({ subject: value || undefined })} />
+              <SubjectInput value={subject} error={ofSubject && <Wrong objection={ofSubject} />} onChange={setSubject} onLeave={(value) => change({ subject: value || undefined })} />
               <SelectorInput value={selector} label={words.selector} onChange={(to) => change({ to: to || undefined })} error={objection?.field === "selector" ? refused : undefined} />
               <div>
                 <Text size="sm" fw={500} mb={6} id="how">{words.how}</Text>
@@ -97,12 +102,13 @@ export function NewRollout() {
 
 interface SubjectProps {
   readonly value: string;
+  readonly error: ReactNode;
   readonly onChange: (value: string) => void;
   readonly onLeave: (value: string) => void;
 }
 
 /** A version by name and number or alias, completed from what the registry has. */
-function SubjectInput({ value, onChange, onLeave }: SubjectProps) {
+function SubjectInput({ value, error, onChange, onLeave }: SubjectProps) {
   const models = api.useQuery("get", "/api/v1/models", { params: { query: { limit: 200 } } });
   const releases = api.useQuery("get", "/api/v1/agent-releases", { params: { query: { limit: 50 } } });
   const known = [
@@ -118,6 +124,7 @@ function SubjectInput({ value, onChange, onLeave }: SubjectProps) {
       description={words.subjectHelp}
       classNames={{ input: "mono" }}
       value={value}
+      error={error}
       data={known}
       limit={12}
       spellCheck={false}

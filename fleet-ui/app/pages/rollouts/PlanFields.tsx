@@ -1,8 +1,9 @@
 /** Every part of a plan, for those who set it themselves. */
 import { Checkbox, NumberInput, Select, SimpleGrid, Stack, Text, Textarea, TextInput } from "@mantine/core";
 import type { ReactNode } from "react";
+import type { Objection } from "~/api/objection";
 import { text } from "~/text";
-import type { Objection } from "./objection";
+import { Wrong } from "~/ui/Wrong";
 import { EXPERIMENTS, type PlanForm } from "./plan";
 
 const words = text.rollouts;
@@ -66,7 +67,7 @@ export function PlanFields({ form, onChange, objection }: Props) {
         />
         {form.experiment !== "none" && (
           <>
-            <NumberInput label={words.experimentPercent} min={1} max={100} allowDecimal={false} value={form.experimentPercent} onChange={(value) => set({ experimentPercent: Number(value) || 1 })} />
+            <NumberInput label={words.experimentPercent} min={1} max={100} allowDecimal={false} clampBehavior="strict" value={form.experimentPercent} onChange={(value) => set({ experimentPercent: Number(value) || 1 })} />
             <NumberInput label={words.experimentMinutes} min={1} value={form.experimentMinutes} error={wrong("experiment_s")} onChange={(value) => set({ experimentMinutes: Number(value) || 1 })} />
           </>
         )}
@@ -81,16 +82,6 @@ export function PlanFields({ form, onChange, objection }: Props) {
         <NumberInput {...count("minDiskMib", "min_free_disk_bytes")} />
       </Group>
     </Stack>
-  );
-}
-
-/** What is wrong, with the place in what was typed. */
-export function Wrong({ objection: { reason, excerpt } }: { objection: Objection }) {
-  return (
-    <>
-      {excerpt && <span className="objection mono" dir="ltr">{excerpt}</span>}
-      <bdi>{reason}</bdi>
-    </>
   );
 }
 

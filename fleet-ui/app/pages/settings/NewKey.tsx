@@ -2,9 +2,11 @@
 import { Button, Group, Modal, NumberInput, Select, Stack, TextInput } from "@mantine/core";
 import { useState } from "react";
 import { http } from "~/api/client";
+import { objectionIn } from "~/api/objection";
 import type { Role } from "~/api/session";
 import { text } from "~/text";
 import { ErrorPanel } from "~/ui/ErrorPanel";
+import { Wrong } from "~/ui/Wrong";
 import { Secret } from "./Secret";
 
 const words = text.settings;
@@ -26,15 +28,18 @@ export function NewKey({ close }: { close: () => void }) {
       setError(failure);
     }
   };
+  const objection = objectionIn(error);
+  const wrong = (field: string) => objection?.field === field && <Wrong objection={objection} />;
+  const placed = ["name", "role", "ttl_s"].includes(objection?.field ?? "");
   return (
     <Modal opened onClose={close} title={words.newKeyTitle} closeOnClickOutside={!secret} closeButtonProps={{ "aria-label": text.ui.close }}>
       {secret ? <Secret value={secret} close={close} /> : (
         <form onSubmit={(event) => (event.preventDefault(), void make())}>
           <Stack>
-            <TextInput data-autofocus label={words.name} value={name} onChange={(event) => setName(event.currentTarget.value)} />
-            <Select label={words.role} allowDeselect={false} value={role} data={ROLES.map((value) => ({ value, label: text.shell.role[value] }))} onChange={(value) => setRole(ROLES.find((one) => one === value) ?? "viewer")} />
-            <NumberInput label={words.days} min={1} max={3_660} value={days} onChange={(value) => setDays(typeof value === "number" ? value : "")} />
-            {error !== undefined && <ErrorPanel error={error} />}
+            <TextInput data-autofocus label={words.name} value={name} error={wrong("name")} onChange={(event) => setName(event.currentTarget.value)} />
+            <Select label={words.role} allowDeselect={false} value={role} error={wrong("role")} data={ROLES.map((value) => ({ value, label: text.shell.role[value] }))} onChange={(value) => setRole(ROLES.find((one) => one === value) ?? "viewer")} />
+            <NumberInput label={words.days} min={1} max={3_660} allowDecimal={false} value={days} error={wrong("ttl_s")} onChange={(value) => setDays(typeof value === "number" ? value : "")} />
+            {error !== undefined && !placed && <ErrorPanel error={error} />}
             <Group justify="flex-end">
               <Button variant="default" onClick={close}>{text.ui.cancel}</Button>
               <Button type="submit" disabled={!name.trim()}>{words.make}</Button>

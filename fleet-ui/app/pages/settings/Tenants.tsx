@@ -4,6 +4,7 @@ import { IconPlus } from "@tabler/icons-react";
 import { useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { api, http, type Schemas } from "~/api/client";
+import { objectionIn } from "~/api/objection";
 import { session } from "~/api/session";
 import { text } from "~/text";
 import { ErrorPanel } from "~/ui/ErrorPanel";
@@ -11,6 +12,7 @@ import { Name } from "~/ui/Name";
 import { PAGE, paging } from "~/ui/paging";
 import { ResourceTable, type ResourceColumn } from "~/ui/ResourceTable";
 import { TimeAgo } from "~/ui/TimeAgo";
+import { Wrong } from "~/ui/Wrong";
 import { Secret } from "./Secret";
 
 const words = text.settings;
@@ -50,13 +52,14 @@ function NewTenant({ close }: { close: () => void }) {
       setError(failure);
     }
   };
+  const objection = objectionIn(error);
   return (
     <Modal opened onClose={close} title={words.tenants.newTitle} closeOnClickOutside={!key} closeButtonProps={{ "aria-label": text.ui.close }}>
       {key ? <><Text size="sm" mb="sm">{words.tenants.owner}</Text><Secret value={key} close={close} /></> : (
         <form onSubmit={(event) => (event.preventDefault(), void make())}>
           <Stack>
-            <TextInput data-autofocus label={words.name} value={name} onChange={(event) => setName(event.currentTarget.value)} />
-            {error !== undefined && <ErrorPanel error={error} />}
+            <TextInput data-autofocus label={words.name} value={name} error={objection && <Wrong objection={objection} />} onChange={(event) => setName(event.currentTarget.value)} />
+            {error !== undefined && !objection && <ErrorPanel error={error} />}
             <Group justify="flex-end">
               <Button variant="default" onClick={close}>{text.ui.cancel}</Button>
               <Button type="submit" disabled={!name.trim()}>{words.make}</Button>
