@@ -11,6 +11,7 @@ import { router } from "./router";
 import { setRouter } from "./shell/navigate";
 import { queries } from "./shell/queries";
 import "./shell/shell.css";
+import "./shell/print.css";
 import { theme } from "./shell/theme";
 
 const nonce = document.querySelector<HTMLMetaElement>('meta[name="csp-nonce"]')?.content;

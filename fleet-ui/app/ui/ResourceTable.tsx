@@ -13,12 +13,15 @@ import { ErrorPanel } from "./ErrorPanel";
 import { ExportMenu } from "./ExportMenu";
 import { rowsOf, type Pages, type ReadPage } from "./paging";
 import { cellClass, TableRow, type ResourceColumn } from "./TableRow";
+import { usePrinting } from "./usePrinting";
 
 export type { ResourceColumn };
 
 const ROW_PX = 44;
 /** Rows beyond the edges that a short turn of the wheel reaches; each costs at every change of the list. */
 const OVERSCAN = 6;
+/** Rows that go on paper at most, some thirty pages; exports have the others. */
+const PRINTED = 1_000;
 const features = tableFeatures({ rowSelectionFeature });
 
 interface Props<T> {
@@ -53,8 +56,10 @@ export function ResourceTable<T extends object>({ label, pages, columns, rowId, 
 
   const scroller = useRef<HTMLDivElement>(null);
   const virtual = useVirtualizer({ count: model.length, getScrollElement: () => scroller.current, estimateSize: () => ROW_PX, overscan: OVERSCAN, useFlushSync: false });
-  const items = virtual.getVirtualItems();
-  const last = items.at(-1)?.index ?? -1;
+  const printing = usePrinting();
+  const seen = virtual.getVirtualItems();
+  const items = printing ? model.slice(0, PRINTED).map((_, index) => ({ index, start: index * ROW_PX })) : seen;
+  const last = seen.at(-1)?.index ?? -1;
   useEffect(() => {
     if (last >= model.length - 20 && pages.hasNextPage && !pages.isFetchingNextPage && !pages.isPlaceholderData) void pages.fetchNextPage();
   }, [last, model.length, pages]);
@@ -75,6 +80,7 @@ export function ResourceTable<T extends object>({ label, pages, columns, rowId, 
   if (pages.error && rows.length === 0) return <ErrorPanel error={pages.error} retry={() => pages.refetch()} />;
   if (!pages.isPending && rows.length === 0) return <>{empty}</>;
 
+  const shown = printing ? Math.min(rows.length, PRINTED) : rows.length;
   const all = model.length > 0 && selected.length === model.length;
   return (
     <div className="table-frame">
@@ -153,7 +159,7 @@ export function ResourceTable<T extends object>({ label, pages, columns, rowId, 
         )}
       </div>
       <Group justify="space-between" className="table-foot">
-        <span className="dim nums" aria-live="polite">{text.ui.rows(rows.length, pages.hasNextPage)}</span>
+        <span className="dim nums" aria-live="polite">{text.ui.rows(shown, pages.hasNextPage || shown < rows.length)}</span>
         <ExportMenu label={label} pages={pages} columns={columns} read={read} />
       </Group>
     </div>

@@ -39,7 +39,7 @@ export function failed(error: unknown): void {
     color: "red",
     autoClose: SHOWN_MS * 2,
     closeButtonProps: { "aria-label": text.ui.close },
-    title: objectionIn(error)?.reason ?? (error instanceof Error ? error.message : text.errors.unexpected),
+    title: <bdi>{objectionIn(error)?.reason ?? (error instanceof Error ? error.message : text.errors.unexpected)}</bdi>,
     message: adviceOf(error),
   });
 }
