@@ -19,6 +19,12 @@ describe("a card", () => {
     expect(card.querySelector("del")!.textContent).toBe("old");
   });
 
+  it("has no head of a column that says nothing", () => {
+    const card = shown("| | size |\n|---|---|\n| a | 1 |");
+    expect([...card.querySelectorAll("th")].map(({ textContent, scope }) => [textContent, scope])).toEqual([["size", "col"]]);
+    expect(shown("| | |\n|---|---|\n| a | 1 |").querySelector("th")).toBeNull();
+  });
+
   it("links addresses that stand bare, to another window and without a word of where from", () => {
     const card = shown("See https://example.org/a?b=1, www.example.net and who@example.com; [above](#top)");
     const links = [...card.querySelectorAll("a")].map((link) => [link.getAttribute("href"), link.rel, link.target]);

@@ -18,6 +18,8 @@ export function CardText({ children }: { children: string }) {
           // What is wider than the page is scrolled, by keys too.
           pre: ({ children: said }) => <pre tabIndex={0}>{said}</pre>,
           table: ({ children: rows }) => <div className="scroll-x" tabIndex={0}><table className="plain">{rows}</table></div>,
+          // A head that says nothing heads nothing.
+          th: ({ children: said, style }) => (said ? <th scope="col" style={style}>{said}</th> : <td />),
           // Nobody ticks a card.
           input: ({ checked }) => (checked ? "☑" : "☐"),
           a: ({ href, id, children: said, "aria-label": label }) => {
