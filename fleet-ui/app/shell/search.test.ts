@@ -8,6 +8,11 @@ it("keeps what is expected and leaves the rest out", () => {
   expect(read({ q: ["a"], state: null })).toEqual({});
 });
 
+it("names what it leaves out, for the router lays it over what the URL says", () => {
+  const given = { q: ["a"], state: "gone", other: "x" };
+  expect({ ...given, ...search({ q: "text", state: ["online"] })(given) }).toEqual({ other: "x" });
+});
+
 it("takes nothing from what every object has", () => {
   const read = search({ q: "text" });
   expect(read(JSON.parse('{"__proto__": {"q": "x"}, "constructor": "y"}'))).toEqual({});

@@ -17,8 +17,8 @@ export function search<const S extends Shape>(shape: S): (given: Record<string, 
   return (given) => {
     const found: Record<string, unknown> = {};
     for (const [name, wanted] of Object.entries(shape)) {
-      const value = valueOf(wanted, given[name]);
-      if (value !== undefined) found[name] = value;
+      // The router lays this over what the URL says: what is left out here has to be named to be gone.
+      if (Object.hasOwn(given, name)) found[name] = valueOf(wanted, given[name]);
     }
     return found as Search<S>;
   };
