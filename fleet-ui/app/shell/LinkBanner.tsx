@@ -2,7 +2,7 @@
 import { Button } from "@mantine/core";
 import { useEffect, useState } from "react";
 import { text } from "~/text";
-import { skew } from "~/ui/clock";
+import { useSkew } from "~/ui/clock";
 import { duration, timeOfDay } from "~/ui/format";
 import { live, useLink } from "./live";
 
@@ -12,6 +12,7 @@ const SKEW_MS = 120_000;
 
 export function LinkBanner() {
   const link = useLink();
+  const skew = useSkew();
   const [now, setNow] = useState(Date.now);
   const lost = link.kind === "lost";
   useEffect(() => {
@@ -28,6 +29,6 @@ export function LinkBanner() {
       </div>
     );
   }
-  if (Math.abs(skew()) > SKEW_MS) return <div className="banner" role="status">{text.shell.skewed(duration(Math.abs(skew()) / 1_000))}</div>;
+  if (Math.abs(skew) > SKEW_MS) return <div className="banner" role="status">{text.shell.skewed(duration(Math.abs(skew) / 1_000))}</div>;
   return null;
 }

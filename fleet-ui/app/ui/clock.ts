@@ -22,8 +22,6 @@ export function clockSeen(micros: number): void {
   tell();
 }
 
-export const skew = (): number => skewMs;
-
 function subscribe(listener: () => void): () => void {
   // Nobody has looked for a while: the time that was kept is an old one.
   if (listeners.size === 0) present = Date.now() + skewMs;
@@ -36,6 +34,11 @@ function subscribe(listener: () => void): () => void {
     timer = undefined;
   };
 }
+
+export const skew = (): number => skewMs;
+
+/** How many ms the control plane's clock is ahead of the browser's, once it has said so. */
+export const useSkew = (): number => useSyncExternalStore(subscribe, () => skewMs);
 
 /** Now in ms; anew each ten seconds. One timer serves all of a page. */
 export const useNow = (): number => useSyncExternalStore(subscribe, () => present);
