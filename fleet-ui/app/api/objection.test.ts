@@ -16,10 +16,10 @@ it("keeps what has no place as it is", () => {
 });
 
 it("finds the part in whatever is sent, and says which number is expected", () => {
-  expect(objectionOf({ field: "name", detail: "`A B` is not a tenant name: use 1 to 40 of a-z 0-9 -" }))).toEqual({ field: "name", reason: "`A B` is not a tenant name: use 1 to 40 of a-z 0-9 -" });
-  expect(objectionOf({ field: "plan.soak_s", detail: "invalid type: floating point `30.5`, expected u32" }))).toEqual({ field: "soak_s", reason: "invalid type: floating point `30.5`, expected a whole number from 0 to 4294967295" });
-  expect(objectionOf({ field: "plan.experiment.percent", detail: "invalid value: integer `300`, expected u8" }))).toMatchObject({ field: "experiment", reason: expect.stringContaining("from 0 to 255") });
-  expect(objectionOf({ field: "labels.site", detail: "invalid type: null, expected a string" }))).toEqual({ field: "labels", reason: "invalid type: null, expected a string" });
+  expect(objectionOf({ field: "name", detail: "`A B` is not a tenant name: use 1 to 40 of a-z 0-9 -" })).toEqual({ field: "name", reason: "`A B` is not a tenant name: use 1 to 40 of a-z 0-9 -" });
+  expect(objectionOf({ field: "plan.soak_s", detail: "invalid type: floating point `30.5`, expected u32" })).toEqual({ field: "soak_s", reason: "invalid type: floating point `30.5`, expected a whole number from 0 to 4294967295" });
+  expect(objectionOf({ field: "plan.experiment.percent", detail: "invalid value: integer `300`, expected u8" })).toMatchObject({ field: "experiment", reason: expect.stringContaining("from 0 to 255") });
+  expect(objectionOf({ field: "labels.site", detail: "invalid type: null, expected a string" })).toEqual({ field: "labels", reason: "invalid type: null, expected a string" });
   expect(objectionOf({ field: "ttl_s", detail: "ttl_s is 1, it must be 60 to 316224000" })).toEqual({ field: "ttl_s", reason: "ttl_s is 1, it must be 60 to 316224000" });
 });
 

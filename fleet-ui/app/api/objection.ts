@@ -23,7 +23,8 @@ const TYPES: Readonly<Record<string, string>> = {
 
 const fieldOf = (path: string) => path.split(/[.[]/).find((part) => !OUTER.has(part)) ?? "";
 
-export function objectionOf({ field: path = "", detail = "" }: Partial<Problem>): Objection {
+export function objectionOf(problem: Partial<Problem>): Objection {
+  const [path, detail] = [problem.field ?? "", problem.detail ?? ""];
   const field = path === "body" ? "" : fieldOf(path);
   const lines = detail.split("\n");
   const caret = lines.at(-1) ?? "";
