@@ -75,7 +75,7 @@ impl Rooms {
     pub(super) async fn open(ground: Ground, endpoints: &Endpoints, stop: CancellationToken) -> anyhow::Result<Self> {
         let Ground { db, clock, pki, objects, events, .. } = &ground;
         let (db, clock, events, public) = (db.clone(), clock.clone(), events.clone(), &endpoints.public);
-        let activity = Activity::new(db.clone(), clock.clone());
+        let activity = Activity::new(db.clone(), clock.clone(), events.clone());
         let tenants = Tenants::new(db.clone(), clock.clone(), activity.clone());
         let idempotency = Idempotency::new(db.clone(), clock.clone(), tenants.clone());
 

@@ -53,7 +53,8 @@ pub(super) const RETENTION: Retention =
 impl Fleet {
     pub(super) async fn new(db: Db) -> Self {
         let clock = testing::clock();
-        let activity = Activity::new(db.clone(), clock.clone());
+        let events = testing::events(&clock);
+        let activity = Activity::new(db.clone(), clock.clone(), events.clone());
         let tenants = Tenants::new(db.clone(), clock.clone(), activity.clone());
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("owner.key");
@@ -66,7 +67,7 @@ impl Fleet {
         let their_keys = keys(&tenants, &other, other_text.reveal().to_owned()).await;
         let ours = authenticate(&tenants, &our_keys.operator).await;
         let theirs = authenticate(&tenants, &their_keys.operator).await;
-        let (events, live) = (Events::new(clock.clone(), CancellationToken::new()), Live::default());
+        let live = Live::default();
         let devices = Devices::new(db.clone(), clock.clone(), activity.clone(), events.clone(), live.clone());
         let twins = Twins::new(db.clone(), clock.clone(), activity.clone());
         let commands = Commands::new(

@@ -9,9 +9,8 @@ use super::twins::Twins;
 use super::{Devices, Enrolment, Live, Renewal, SessionPorts, SessionSettings, Sessions, Tokens};
 use crate::platform::clock::Clock;
 use crate::platform::db::{Db, StoreError, Tx};
-use crate::platform::http::Events;
 use crate::platform::pki::{Pki, provider};
-use crate::platform::testing::sqlite;
+use crate::platform::testing::{events, sqlite};
 use crate::tenants::{Activity, Caller, Tenants};
 use aidos_protocol::api::tokens::CreateToken;
 use aidos_protocol::enrol::{EndpointsView, EnrolRequest, TrustAnchor};
@@ -23,7 +22,6 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
-use tokio_util::sync::CancellationToken;
 
 /// What the ports were asked, and what they answer.
 #[derive(Default)]
@@ -159,7 +157,7 @@ impl Fleet {
     /// As [`Self::new`], with real twins, which sessions follow.
     pub(super) async fn with_twins() -> (Self, Twins) {
         let ((db, folder), clock) = (sqlite().await, Clock::system());
-        let twins = Twins::new(db.clone(), clock.clone(), Activity::new(db.clone(), clock.clone()));
+        let twins = Twins::new(db.clone(), clock.clone(), Activity::new(db.clone(), clock.clone(), events(&clock)));
         let mut fleet = Self::build(db, clock, Some(twins.clone())).await;
         fleet._database = Some(folder);
         tokio::spawn(fleet.live.clone().follow_twins(twins.changes()));
@@ -174,7 +172,8 @@ impl Fleet {
             Some(twins) => Arc::new(twins),
             None => desk.clone(),
         };
-        let (activity, events) = (Activity::new(db.clone(), clock.clone()), Events::new(clock.clone(), CancellationToken::new()));
+        let events = events(&clock);
+        let activity = Activity::new(db.clone(), clock.clone(), events.clone());
         let endpoints = EndpointsView { api_url: "https://plane:7070".into(), ..Default::default() };
         let devices = Devices::new(db.clone(), clock.clone(), activity.clone(), events, live.clone());
         let tenants = Tenants::new(db.clone(), clock.clone(), activity.clone());

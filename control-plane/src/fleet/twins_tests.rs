@@ -3,7 +3,7 @@
 use super::store::{self, DeviceKey, DeviceRow};
 use super::twins::{TwinError, Twins, What};
 use crate::platform::db::Db;
-use crate::platform::testing::{START, both_stores, clock};
+use crate::platform::testing::{START, both_stores, clock, events};
 use crate::tenants::{Activity, Caller};
 use aidos_protocol::frame::{Body, SiteChange, SiteChanges, StatusDelta};
 use aidos_protocol::twin::sign::site_change_message;
@@ -29,7 +29,7 @@ fn label(key: &str, value: &str) -> Edit {
 impl Bench {
     async fn new(db: Db) -> Self {
         let (tenant, device) = (TenantId::new(1), DeviceId::new(2));
-        let activity = Activity::new(db.clone(), clock());
+        let activity = Activity::new(db.clone(), clock(), events(&clock()));
         let twins = Twins::new(db.clone(), clock(), activity);
         let mut tx = db.begin().await.unwrap();
         sqlx::query("INSERT INTO tenants (id, name, created_us) VALUES ($1, 'acme', 0)")
@@ -307,7 +307,7 @@ async fn status_is_mirrored_and_late_deltas_change_nothing(db: Db) {
 
 async fn what_is_remembered_of_a_status_never_hides_what_another_plane_took(db: Db) {
     let bench = Bench::new(db).await;
-    let other = Twins::new(bench.db.clone(), clock(), Activity::new(bench.db.clone(), clock()));
+    let other = Twins::new(bench.db.clone(), clock(), Activity::new(bench.db.clone(), clock(), events(&clock())));
     let (tenant, device, both) = (bench.tenant, bench.device, [&bench.twins, &other]);
     let mut status = Status::new(1);
     for turn in 0..6u64 {

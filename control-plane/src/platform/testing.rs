@@ -2,9 +2,11 @@
 
 use super::clock::Clock;
 use super::db::Db;
+use super::http::Events;
 use aidos_protocol::time::Micros;
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use std::future::Future;
+use tokio_util::sync::CancellationToken;
 
 /// Where tests begin: 2026-01-01T00:00:00Z.
 pub(crate) const START: Micros = Micros(1_767_225_600_000_000);
@@ -12,6 +14,11 @@ pub(crate) const START: Micros = Micros(1_767_225_600_000_000);
 /// A manual clock at [`START`].
 pub(crate) fn clock() -> Clock {
     Clock::manual(START)
+}
+
+/// Events that last as long as the test.
+pub(crate) fn events(clock: &Clock) -> Events {
+    Events::new(clock.clone(), CancellationToken::new())
 }
 
 /// A fresh SQLite database in a folder that lives as long as the second value.

@@ -3,8 +3,7 @@
 use super::ports::{Account, Change, DeviceFacts, DevicePage, Fleet, FleetError, Status, Wanted};
 use super::{DeploymentError, Deployments, Desired, Offers, Reconciler};
 use crate::platform::db::Db;
-use crate::platform::http::Events;
-use crate::platform::testing::both_stores;
+use crate::platform::testing::{both_stores, events};
 use crate::registry::tests::{DIGITS, Registry, digits_again};
 use crate::tenants::{Activity, Caller, Tenants};
 use aidos_protocol::api::deployments::{DeploymentCounts, Progress};
@@ -231,8 +230,8 @@ impl World {
             registry.models.register(&alice, &name, request).await.unwrap();
         }
         let fleet = Arc::new(Memory { twins: Mutex::default(), changes: broadcast::channel(64).0 });
-        let (activity, events) =
-            (Activity::new(db.clone(), registry.clock.clone()), Events::new(registry.clock.clone(), CancellationToken::new()));
+        let events = events(&registry.clock);
+        let activity = Activity::new(db.clone(), registry.clock.clone(), events.clone());
         let port = Arc::new(Handle(fleet.clone()));
         let offers =
             Offers { models: registry.models.clone(), releases: registry.releases.clone(), settings: registry.settings.clone() };
@@ -471,7 +470,7 @@ async fn a_running_reconciler_follows_changes(db: Db) {
 
 async fn problems_show_where_the_selector_is_wrong(db: Db) {
     let world = World::on(db.clone()).await;
-    let activity = Activity::new(db.clone(), world.registry.clock.clone());
+    let activity = Activity::new(db.clone(), world.registry.clock.clone(), events(&world.registry.clock));
     let tenants = Tenants::new(db, world.registry.clock.clone(), activity);
     let (router, _) = super::router(world.deployments.clone(), tenants).split_for_parts();
     let send = async |uri: &str, body: serde_json::Value| {

@@ -1,9 +1,10 @@
 //! The record of who did what to what, and from where. Entries are written in the transaction of what they tell, and never
-//! changed or removed; the database refuses it too.
+//! changed or removed; the database refuses it too. Who watches is told of each once that transaction is durable.
 
 use super::{Caller, store};
 use crate::platform::clock::Clock;
 use crate::platform::db::{Db, StoreError, Tx};
+use crate::platform::http::Events;
 use aidos_protocol::api::activity::ActivityView;
 use aidos_protocol::{EventId, TenantId, time::Micros};
 use serde::Deserialize;
@@ -16,6 +17,7 @@ const MAX_DETAIL: usize = 16 << 10;
 pub(crate) struct Activity {
     db: Db,
     clock: Clock,
+    events: Events,
 }
 
 /// What to list.
@@ -35,9 +37,9 @@ pub(crate) struct ActivityQuery {
 }
 
 impl Activity {
-    /// The record kept in `db`.
-    pub(crate) fn new(db: Db, clock: Clock) -> Self {
-        Self { db, clock }
+    /// The record kept in `db`; `events` tell of each entry.
+    pub(crate) fn new(db: Db, clock: Clock, events: Events) -> Self {
+        Self { db, clock, events }
     }
 
     /// Adds an entry to the transaction of what it tells. `action` is `noun.verb`; `detail` never holds a secret.
@@ -63,7 +65,13 @@ impl Activity {
             detail,
             from: caller.from.map(|ip| ip.to_string()),
         };
-        store::insert_activity(tx, caller.tenant, &row).await
+        store::insert_activity(tx, caller.tenant, &row).await?;
+        let (events, tenant) = (self.events.clone(), caller.tenant);
+        tx.afterwards(move || {
+            let data = serde_json::json!({ "actor": row.actor, "action": row.action, "target": row.target });
+            events.publish(tenant, "activity.created", &row.id.to_string(), data);
+        });
+        Ok(())
     }
 
     /// Entries, newest first, after the entry at `after`.

@@ -3,17 +3,17 @@
 use super::*;
 use crate::platform::clock::Clock;
 use crate::platform::db::{Db, StoreError};
-use crate::platform::http::{Events, layered};
+use crate::platform::http::layered;
 use crate::platform::metrics::Metrics;
-use crate::platform::testing::{both_stores, clock};
+use crate::platform::testing::{both_stores, clock, events};
 use aidos_protocol::TenantId;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
+use futures::StreamExt as _;
 use serde_json::{Value, json};
 use sqlx::Executor as _;
 use std::time::Duration;
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 both_stores!(
@@ -23,6 +23,7 @@ both_stores!(
     the_last_lasting_owner_key_stays,
     a_tenant_sees_nothing_of_another,
     activity_is_listed_by_filters_and_pages_and_cannot_be_changed,
+    each_entry_of_the_activity_is_an_event,
     a_repeated_request_is_done_once,
     a_repeated_request_for_a_secret_is_done_once_and_not_shown_again,
     an_idempotency_key_belongs_to_one_request_of_one_caller,
@@ -40,12 +41,12 @@ pub(super) struct Plane {
 pub(super) async fn plane(db: Db) -> Plane {
     let clock = clock();
     let folder = tempfile::tempdir().unwrap();
-    let activity = Activity::new(db.clone(), clock.clone());
+    let (events, metrics) = (events(&clock), Metrics::new());
+    let activity = Activity::new(db.clone(), clock.clone(), events.clone());
     let tenants = Tenants::new(db.clone(), clock.clone(), activity.clone());
     let key_file = folder.path().join("owner.key");
     assert!(tenants.bootstrap(&key_file).await.unwrap());
     let owner = std::fs::read_to_string(&key_file).unwrap().trim().to_owned();
-    let (events, metrics) = (Events::new(clock.clone(), CancellationToken::new()), Metrics::new());
     let (api, _) = router(tenants.clone(), activity, events, metrics.clone()).split_for_parts();
     let idempotency = Idempotency::new(db.clone(), clock.clone(), tenants.clone());
     let api = api.layer(axum::middleware::from_fn_with_state(idempotency, idempotency_layer));
@@ -211,6 +212,24 @@ async fn activity_is_listed_by_filters_and_pages_and_cannot_be_changed(db: Db) {
         let error = plane.db.pool().execute(edit).await.unwrap_err();
         assert!(StoreError::from(error).to_string().contains("append-only"));
     }
+}
+
+async fn each_entry_of_the_activity_is_an_event(db: Db) {
+    let plane = plane(db).await;
+    let request =
+        Request::get("/api/v1/events?kinds=activity.created").header("authorization", format!("Bearer {}", plane.owner));
+    let watched = plane.app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    let wish = Some(json!({ "name": "ci", "role": "viewer" }));
+    let (_, made) = plane.send("POST", "/api/v1/keys", &plane.owner, wish, None).await;
+    let (mut frames, mut text) = (watched.into_body().into_data_stream(), String::new());
+    while !text.contains("data:") {
+        text.push_str(std::str::from_utf8(&frames.next().await.unwrap().unwrap()).unwrap());
+    }
+    let event: Value = serde_json::from_str(text.lines().find_map(|line| line.strip_prefix("data:")).unwrap()).unwrap();
+    let (_, listed) = plane.get("/api/v1/activity?action=key.create", &plane.owner).await;
+    let entry = &listed["items"][0];
+    assert_eq!((&event["kind"], &event["resource"]), (&"activity.created".into(), &entry["id"]));
+    assert_eq!(event["data"], json!({ "actor": entry["actor"], "action": "key.create", "target": made["id"] }));
 }
 
 async fn a_repeated_request_is_done_once(db: Db) {

@@ -48,6 +48,8 @@ pub(crate) struct Db {
 /// A write transaction: it takes effect with [`Tx::commit`], and not at all when it is dropped.
 pub(crate) struct Tx {
     inner: Inner,
+    /// What follows once it is durable, in order.
+    afterwards: Vec<Box<dyn FnOnce() + Send + Sync>>,
 }
 
 enum Inner {
@@ -60,9 +62,16 @@ impl Tx {
     /// Makes all of it durable.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         match self.inner {
-            Inner::Turn(turn) => turn.commit().await,
-            Inner::Own(own) => Ok(own.commit().await?),
+            Inner::Turn(turn) => turn.commit().await?,
+            Inner::Own(own) => own.commit().await?,
         }
+        self.afterwards.into_iter().for_each(|follow| follow());
+        Ok(())
+    }
+
+    /// Has `follow` done once all of it is durable, and never when it does not become so. It must not wait for anything.
+    pub(crate) fn afterwards(&mut self, follow: impl FnOnce() + Send + Sync + 'static) {
+        self.afterwards.push(Box::new(follow));
     }
 }
 impl Deref for Tx {
@@ -154,7 +163,7 @@ impl Db {
             Some(writers) => Inner::Turn(writers.begin(PATIENCE).await?),
             None => Inner::Own(self.pool.begin().await?),
         };
-        Ok(Tx { inner })
+        Ok(Tx { inner, afterwards: Vec::new() })
     }
 
     /// Which database speaks.

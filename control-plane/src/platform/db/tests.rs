@@ -8,6 +8,7 @@ both_stores!(
     every_type_and_null_reads_back_as_it_was_written,
     a_second_row_with_the_same_key_is_a_conflict_and_an_upsert_is_not,
     a_dropped_transaction_leaves_nothing_and_writers_take_turns,
+    what_follows_a_transaction_is_done_once_it_is_durable_only,
     a_connection_made_twice_migrates_once,
 );
 
@@ -83,6 +84,25 @@ async fn a_dropped_transaction_leaves_nothing_and_writers_take_turns(db: Db) {
     let rows = sqlx::query("SELECT id, n FROM spike").fetch_all(db.pool()).await.unwrap();
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0].get::<i64, _>("n"), 20);
+}
+
+async fn what_follows_a_transaction_is_done_once_it_is_durable_only(db: Db) {
+    table(&db).await;
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let telling = |text: &'static str| {
+        let tell = tell.clone();
+        move || tell.send(text).unwrap()
+    };
+    let mut tx = db.begin().await.unwrap();
+    tx.afterwards(telling("given up"));
+    drop(tx);
+    let mut tx = db.begin().await.unwrap();
+    tx.afterwards(telling("first"));
+    tx.afterwards(telling("second"));
+    assert!(told.try_recv().is_err(), "it is not durable yet");
+    tx.commit().await.unwrap();
+    assert_eq!((told.try_recv(), told.try_recv()), (Ok("first"), Ok("second")));
+    assert!(told.try_recv().is_err());
 }
 
 async fn a_connection_made_twice_migrates_once(db: Db) {

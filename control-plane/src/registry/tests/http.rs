@@ -1,6 +1,6 @@
 use super::{DIGITS, Registry};
 use crate::platform::db::Db;
-use crate::platform::testing::both_stores;
+use crate::platform::testing::{self, both_stores};
 use crate::registry::{Held, Parts, router};
 use crate::tenants::{Activity, Caller, Tenants};
 use aidos_protocol::artifact::Digest;
@@ -36,7 +36,7 @@ impl Answer {
 
 impl Api {
     fn of(registry: &Registry, caller: Option<&Caller>) -> Self {
-        let activity = Activity::new(registry.db.clone(), registry.clock.clone());
+        let activity = Activity::new(registry.db.clone(), registry.clock.clone(), testing::events(&registry.clock));
         let tenants = Tenants::new(registry.db.clone(), registry.clock.clone(), activity);
         let parts = Parts {
             models: registry.models.clone(),

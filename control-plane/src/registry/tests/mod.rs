@@ -11,14 +11,12 @@ mod ways;
 use super::{AgentSettings, Artifacts, Models, Releases, Trust, TrustKeys};
 use crate::platform::clock::Clock;
 use crate::platform::db::Db;
-use crate::platform::http::Events;
 use crate::platform::objects::Objects;
 use crate::platform::pki::Pki;
 use crate::platform::testing;
 use crate::tenants::{Activity, Caller};
 use aidos_protocol::{TenantId, artifact::Digest};
 use bytes::Bytes;
-use tokio_util::sync::CancellationToken;
 
 /// The sample model: a real ONNX file.
 pub(crate) const DIGITS: &[u8] = include_bytes!("../../../../models/digits/digits.onnx");
@@ -51,23 +49,24 @@ impl Registry {
         let models = Models::new(
             db.clone(),
             artifacts.clone(),
-            Activity::new(db.clone(), clock.clone()),
-            Events::new(clock.clone(), CancellationToken::new()),
+            Activity::new(db.clone(), clock.clone(), testing::events(&clock)),
+            testing::events(&clock),
             clock.clone(),
         );
         let releases = Releases::new(
             db.clone(),
             artifacts.clone(),
-            Activity::new(db.clone(), clock.clone()),
-            Events::new(clock.clone(), CancellationToken::new()),
+            Activity::new(db.clone(), clock.clone(), testing::events(&clock)),
+            testing::events(&clock),
             clock.clone(),
         );
-        let settings = AgentSettings::new(db.clone(), clock.clone(), Activity::new(db.clone(), clock.clone()));
+        let settings =
+            AgentSettings::new(db.clone(), clock.clone(), Activity::new(db.clone(), clock.clone(), testing::events(&clock)));
         let trust = Trust::open(
             db.clone(),
             artifacts.clone(),
-            Activity::new(db.clone(), clock.clone()),
-            Events::new(clock.clone(), CancellationToken::new()),
+            Activity::new(db.clone(), clock.clone(), testing::events(&clock)),
+            testing::events(&clock),
             clock.clone(),
             TrustKeys { folder: folder.path(), ca: Pki::open_or_create(folder.path(), "test", clock.clone()).unwrap() },
             "http://plane/",
@@ -96,7 +95,7 @@ impl Registry {
 /// The artifacts as a process that has just started opens them.
 pub(super) async fn open(db: &Db, clock: &Clock, folder: &std::path::Path) -> Artifacts {
     let objects = Objects::local(&folder.join("objects")).unwrap();
-    let activity = Activity::new(db.clone(), clock.clone());
+    let activity = Activity::new(db.clone(), clock.clone(), testing::events(clock));
     let staging = folder.join("staging");
     Artifacts::open(db.clone(), objects, activity, clock.clone(), &staging, "http://plane/").await.unwrap()
 }
