@@ -104,6 +104,14 @@ impl Fleet for FleetOfRollouts {
         Ok(there.map(|row| (row.id, self.facts(row))).collect())
     }
 
+    async fn exists(&self, tenant: TenantId, device: DeviceId) -> Result<bool, FleetError> {
+        match self.devices.get(tenant, device).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::NotFound) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     async fn matching(
         &self,
         tenant: TenantId,

@@ -1,4 +1,4 @@
-//! `/deployments`. This file and `rollout_api` are the only ones of the room that know HTTP.
+//! `/deployments`. The files named `api` are the only ones of the room that know HTTP.
 
 use super::deployments::{DeploymentError, Deployments, Made};
 use super::ports::FleetError;
@@ -26,19 +26,22 @@ pub(super) struct ApiState {
 
 /// The endpoints of deployments.
 pub(crate) fn router(deployments: Deployments, tenants: Tenants) -> OpenApiRouter {
-    let rollouts = super::rollout_api::router(deployments.clone(), tenants.clone());
+    let state = ApiState { deployments, tenants };
     OpenApiRouter::new()
         .routes(routes!(list, create))
         .routes(routes!(show, stop))
         .routes(routes!(devices))
-        .with_state(ApiState { deployments, tenants })
-        .merge(rollouts)
+        .with_state(state.clone())
+        .merge(super::rollout_api::router(state.clone()))
+        .merge(super::readings_api::router(state.clone()))
+        .merge(super::updates_api::router(state))
 }
 
 impl From<DeploymentError> for ApiError {
     fn from(error: DeploymentError) -> Self {
         match error {
             DeploymentError::NotFound(id) => Self::not_found(format!("deployment {id}")),
+            DeploymentError::NoDevice(id) => Self::not_found(format!("device {id}")),
             DeploymentError::Conflict(text) => Self::conflict(text),
             DeploymentError::Selector(error) => {
                 Self::invalid("selector", format!("column {}: {}\n{error}", error.column(), error.message()))

@@ -4,6 +4,8 @@
 
 use super::course::{self, Act, Seen, Tally};
 use super::deployments::Deployments;
+use super::readings::Point;
+use super::readings_store;
 use super::rollout_store::{self as rollouts, Rollout};
 use super::store::{self, Deployment};
 use super::{DeploymentError, Reconciler};
@@ -157,6 +159,10 @@ impl Conductor {
         let mut tx = d.db.begin().await?;
         if !rollouts::update(&mut tx, tenant, next, now).await? {
             return Ok(None);
+        }
+        for (gate, reading) in next.readings.iter().enumerate() {
+            // The open wave was judged before it was found to be over.
+            readings_store::record(&mut tx, tenant, id, gate, Point::new(now, before.course.wave, reading)).await?;
         }
         for (trial, devices) in &picked {
             rollouts::admit(&mut tx, tenant, id, devices, *trial, now).await?;

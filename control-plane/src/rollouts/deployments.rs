@@ -37,6 +37,9 @@ pub(crate) enum DeploymentError {
     /// There is no such deployment in this tenant.
     #[error("there is no deployment {0}")]
     NotFound(DeploymentId),
+    /// There is no such device in this tenant.
+    #[error("there is no device {0}")]
+    NoDevice(DeviceId),
     /// The state of things forbids it.
     #[error("{0}")]
     Conflict(String),

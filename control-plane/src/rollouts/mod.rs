@@ -15,7 +15,14 @@ mod judge;
 mod machine;
 mod members;
 mod outcome;
+mod phases;
+mod phases_store;
 mod ports;
+mod readings;
+mod readings_api;
+mod readings_store;
+#[cfg(test)]
+mod readings_tests;
 mod reconcile;
 mod rollout;
 mod rollout_api;
@@ -27,6 +34,11 @@ mod steer_tests;
 mod store;
 #[cfg(test)]
 mod tests;
+mod updates;
+mod updates_api;
+mod updates_store;
+#[cfg(test)]
+mod updates_tests;
 #[cfg(test)]
 mod waves_tests;
 

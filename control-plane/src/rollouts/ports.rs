@@ -93,6 +93,9 @@ pub(crate) trait Fleet: Send + Sync + 'static {
     /// Those of `devices` that are there.
     async fn devices(&self, tenant: TenantId, devices: &[DeviceId]) -> Result<BTreeMap<DeviceId, DeviceFacts>, FleetError>;
 
+    /// Whether there is such a device in the tenant, be it revoked.
+    async fn exists(&self, tenant: TenantId, device: DeviceId) -> Result<bool, FleetError>;
+
     /// The devices that match, after the `next` of the page before, at most `limit`.
     async fn matching(
         &self,

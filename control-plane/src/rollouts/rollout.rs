@@ -7,6 +7,8 @@ use super::deployments::{Made, PAGE, Plan as Reach, holder};
 use super::desired::Desired;
 use super::members;
 use super::ports::DeviceFacts;
+use super::readings::Point;
+use super::readings_store;
 use super::rollout_store::{self as rollouts, Cell, Member, Rollout, Tallies};
 use super::store::{self, Deployment, State};
 use super::{DeploymentError, Deployments};
@@ -208,6 +210,11 @@ impl Deployments {
     pub(super) async fn cells(&self, tenant: TenantId, id: DeploymentId) -> Result<Vec<Cell>, DeploymentError> {
         self.get(tenant, id).await?;
         Ok(rollouts::cells(self.db.pool(), tenant, id).await?)
+    }
+
+    /// What each gate of its plan said over time, oldest first.
+    pub(super) async fn readings(&self, tenant: TenantId, rollout: &Rollout) -> Result<Vec<Vec<Point>>, DeploymentError> {
+        Ok(readings_store::readings(self.db.pool(), tenant, rollout.id, rollout.plan.gates.len()).await?)
     }
 
     /// How many rollouts are under way and paused.

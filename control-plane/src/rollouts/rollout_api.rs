@@ -1,14 +1,15 @@
-//! `/rollouts`. This file and `api` are the only ones of the room that know HTTP.
+//! `/rollouts`. The files named `api` are the only ones of the room that know HTTP.
 
 use super::Deployments;
 use super::api::{ApiState, PLANNED};
 use super::course::{Command, Tally};
 use super::deployments::Made;
+use super::phases::Phases;
 use super::rollout::{Forecast, Whole};
 use super::rollout_store::{Member, Rollout, Tallies};
 use super::store::{Deployment, State as Stored};
 use crate::platform::http::{ApiError, Created, Json, PageQuery, Path, Query};
-use crate::tenants::{ActivityQuery, Operator, Tenants, Viewer};
+use crate::tenants::{ActivityQuery, Operator, Viewer};
 use aidos_protocol::api::Page;
 use aidos_protocol::api::activity::ActivityView;
 use aidos_protocol::api::deployments::{DeploymentCounts, PlannedDevice};
@@ -25,7 +26,7 @@ use serde::Deserialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// The endpoints of rollouts.
-pub(super) fn router(deployments: Deployments, tenants: Tenants) -> OpenApiRouter {
+pub(super) fn router(state: ApiState) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(list, create))
         .routes(routes!(show))
@@ -37,7 +38,7 @@ pub(super) fn router(deployments: Deployments, tenants: Tenants) -> OpenApiRoute
         .routes(routes!(promote))
         .routes(routes!(abort))
         .routes(routes!(undo))
-        .with_state(ApiState { deployments, tenants })
+        .with_state(state)
 }
 
 /// Which rollouts.
@@ -47,6 +48,10 @@ struct Filter {
     /// Only of this model, of `agent.release`, or of `agent.config`.
     #[param(value_type = Option<String>)]
     subject: Option<Subject>,
+    /// Only in these phases, with commas between: `running,paused`.
+    #[param(value_type = Option<String>, example = "running,paused")]
+    #[serde(default)]
+    phase: Phases,
 }
 
 /// List rollouts, newest first
@@ -60,7 +65,7 @@ async fn list(
 ) -> Result<Json<Page<RolloutView>>, ApiError> {
     let before = page.after()?.unwrap_or(Micros(i64::MAX));
     let limit = u32::try_from(page.limit()? + 1).unwrap_or(u32::MAX);
-    let rows = deployments.list(caller.tenant, filter.subject.as_ref(), None, before, limit).await?;
+    let rows = deployments.in_phases(caller.tenant, filter.subject.as_ref(), &filter.phase, before, limit).await?;
     let rows = page.page(rows, |row| row.created)?;
     let ids: Vec<DeploymentId> = rows.items.iter().map(|row| row.id).collect();
     let mut rollouts = deployments.rollouts(caller.tenant, &ids).await?;
@@ -402,7 +407,8 @@ fn view(deployment: Deployment, far: Far, now: Micros) -> RolloutView {
     view
 }
 
-fn number(wave: usize) -> u32 {
+/// A wave as people count them.
+pub(super) fn number(wave: usize) -> u32 {
     u32::try_from(wave + 1).unwrap_or(u32::MAX)
 }
 

@@ -505,7 +505,7 @@ fn word(outcome: Outcome) -> &'static str {
     }
 }
 
-fn outcome(row: &AnyRow) -> Result<Outcome, sqlx::Error> {
+pub(super) fn outcome(row: &AnyRow) -> Result<Outcome, sqlx::Error> {
     Ok(match row.try_get::<String, _>("outcome")?.as_str() {
         "changing" => Outcome::Changing,
         "trying" => Outcome::Trying,
@@ -518,7 +518,7 @@ fn outcome(row: &AnyRow) -> Result<Outcome, sqlx::Error> {
     })
 }
 
-fn phase_word(phase: RolloutPhase) -> &'static str {
+pub(super) fn phase_word(phase: RolloutPhase) -> &'static str {
     match phase {
         RolloutPhase::Running => "running",
         RolloutPhase::Paused => "paused",
@@ -528,7 +528,7 @@ fn phase_word(phase: RolloutPhase) -> &'static str {
     }
 }
 
-fn wave(row: &AnyRow) -> Result<usize, sqlx::Error> {
+pub(super) fn wave(row: &AnyRow) -> Result<usize, sqlx::Error> {
     usize::try_from(row.try_get::<i64, _>("wave")?).map_err(|error| undecodable("wave", error))
 }
 

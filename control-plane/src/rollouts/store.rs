@@ -104,7 +104,7 @@ impl FromRow<'_, AnyRow> for Assignment {
     }
 }
 
-const DEPLOYMENT: &str = "SELECT id, subject, desired, selector, state, removed, reverted, superseded_by, \
+pub(super) const DEPLOYMENT: &str = "SELECT id, subject, desired, selector, state, removed, reverted, superseded_by, \
      gradual, priority, created_us, created_by, ended_us FROM deployments WHERE tenant_id = $1";
 
 pub(super) async fn insert(tx: &mut AnyConnection, tenant: TenantId, row: &Deployment) -> Result<(), StoreError> {
@@ -449,7 +449,7 @@ fn write_progress(progress: Progress) -> &'static str {
     }
 }
 
-fn read_progress(text: &str) -> Progress {
+pub(super) fn read_progress(text: &str) -> Progress {
     match text {
         "downloading" => Progress::Downloading,
         "ready" => Progress::Ready,

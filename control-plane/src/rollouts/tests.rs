@@ -142,6 +142,9 @@ impl Fleet for Handle {
         let of = |id: &DeviceId| twins.get(&(tenant, *id)).map(|twin| (*id, facts(*id, twin)));
         Ok(devices.iter().filter_map(of).collect())
     }
+    async fn exists(&self, tenant: TenantId, device: DeviceId) -> Result<bool, FleetError> {
+        Ok(self.0.twins.lock().unwrap().contains_key(&(tenant, device)))
+    }
     async fn matching(
         &self,
         tenant: TenantId,
@@ -243,6 +246,18 @@ impl World {
         match self.deployments.create(&self.alice, model, selector).await.unwrap() {
             super::deployments::Made::New(row) | super::deployments::Made::Existing(row) => row,
         }
+    }
+    /// What the API answers to Alice.
+    pub(super) async fn get(&self, path: &str) -> (u16, serde_json::Value) {
+        let (db, clock) = (self.deployments.db.clone(), self.registry.clock.clone());
+        let tenants = Tenants::new(db, clock, self.deployments.activity.clone());
+        let (router, _) = super::router(self.deployments.clone(), tenants).split_for_parts();
+        let mut request = axum::http::Request::get(path).body(axum::body::Body::empty()).unwrap();
+        request.extensions_mut().insert(self.alice.clone());
+        let response = router.oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let body = axum::body::to_bytes(response.into_body(), 4 << 20).await.unwrap();
+        (status, serde_json::from_slice(&body).unwrap())
     }
     pub(super) async fn reconcile(&self) {
         Reconciler::new(self.deployments.clone()).sweep(self.alice.tenant, false).await.unwrap();

@@ -2,7 +2,7 @@
 //!
 //! A rollout has the id of its deployment: `POST /deployments` is a rollout of one wave.
 
-use super::deployments::PlannedDevice;
+use super::deployments::{PlannedDevice, Progress};
 use crate::rollout::{Plan, Verdict};
 use crate::{DeploymentId, DeviceId, Subject, selector::Selector, time::Micros};
 use serde::{Deserialize, Serialize};
@@ -184,6 +184,46 @@ pub struct GateView {
     pub verdict: Verdict,
 }
 
+/// Points of each gate when the caller does not say: what a chart has columns.
+pub const DEFAULT_POINTS: u32 = 1_000;
+/// The most points of each gate: more than are kept.
+pub const MAX_POINTS: u32 = 10_000;
+
+/// `GET /rollouts/{id}/gates`: what the gates said over time, in the order of the plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RolloutGatesView {
+    /// One for each gate of the plan.
+    pub gates: Vec<GateSeries>,
+}
+
+/// A gate over time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct GateSeries {
+    /// As the plan says it.
+    pub gate: String,
+    /// In the order of time; the last one is the newest judgement. A judgement that says what the one before said is no point.
+    pub points: Vec<GatePoint>,
+}
+
+/// What a gate said at a time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct GatePoint {
+    /// When it was judged.
+    pub at: Micros,
+    /// The wave that was judged, from 1.
+    pub wave: u32,
+    /// Of the new version, in the metric's unit (latency in microseconds, rates 0 to 1, memory in bytes).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<f64>,
+    /// Of the version before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<f64>,
+    /// Devices that it was measured on.
+    pub devices: u64,
+    /// What follows.
+    pub verdict: Verdict,
+}
+
 /// What has become of a device in a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -225,6 +265,48 @@ pub struct RolloutDeviceView {
     pub told_at: Option<Micros>,
     /// When that last changed.
     pub updated_at: Micros,
+}
+
+/// By what a device gets a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum UpdateKind {
+    /// A rollout, wave by wave.
+    Rollout,
+    /// A deployment, to everyone at once.
+    Deployment,
+}
+
+/// `GET /devices/{device}/updates`: what became of a rollout or a deployment on one device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct DeviceUpdateView {
+    /// The rollout or deployment.
+    pub id: DeploymentId,
+    /// Which of the two.
+    pub kind: UpdateKind,
+    /// What of the device it changes.
+    pub subject: Subject,
+    /// The version: a number, or a release's version.
+    pub version: String,
+    /// The device's wave, from 1; absent where it came after the last one, and in deployments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wave: Option<u32>,
+    /// What has become of it in that wave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// How far the device is with it; present only while this is what it was told last about the subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// Why it failed, or for what it waits; empty otherwise.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// When it was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told_at: Option<Micros>,
+    /// When that last changed.
+    pub updated_at: Micros,
+    /// When the rollout or deployment was made.
+    pub created_at: Micros,
 }
 
 /// `GET /rollouts/{id}/cells`: every device of a rollout in as few bytes as can be, for who draws them all.
