@@ -1,5 +1,6 @@
 //! `aidos device`: what is out there, what it should do, and what it says that it does.
 
+use super::rollout::outcome;
 use super::watch::{Watch, watch};
 use super::{client, pair, seconds};
 use crate::client::Client;
@@ -10,6 +11,7 @@ use crate::progress::say;
 use aidos_protocol::DeviceId;
 use aidos_protocol::api::commands::{CommandKind, CommandState, CommandView, CreateCommand, OfflinePolicy};
 use aidos_protocol::api::devices::{DeviceDetail, DeviceModel, DeviceState, DeviceView, PatchDevice};
+use aidos_protocol::api::rollouts::DeviceUpdateView;
 use aidos_protocol::api::telemetry::{MetricView, TelemetryOverview};
 use aidos_protocol::selector::Selector;
 use aidos_protocol::twin::{TrustState, TrustStatus};
@@ -97,6 +99,13 @@ pub(crate) enum Device {
         /// The device
         id: DeviceId,
     },
+    /// What was rolled out and deployed to a device, and what became of it there
+    Updates {
+        /// The device
+        id: DeviceId,
+        #[command(flatten)]
+        watch: Watch,
+    },
     /// Shut a device out for good; its session ends at once
     Revoke {
         /// The device
@@ -170,6 +179,10 @@ impl Device {
             }
             Device::Commands { id } => {
                 output::list(global.output, &client.list::<CommandView>(&format!("devices/{id}/commands"), &[]).await?)
+            }
+            Device::Updates { id, watch: flags } => {
+                let path = format!("devices/{id}/updates");
+                watch(flags, async || output::list(global.output, &client.list::<DeviceUpdateView>(&path, &[]).await?)).await
             }
             Device::Revoke { id } => {
                 client.send(client.request(Method::POST, &format!("devices/{id}/revoke"))).await?;
@@ -353,6 +366,27 @@ impl Row for CommandView {
             self.created_by.clone(),
             output::age(self.created_at),
             self.message.clone(),
+        ]
+    }
+    fn name(&self) -> String {
+        self.id.to_string()
+    }
+}
+
+impl Row for DeviceUpdateView {
+    const COLUMNS: &'static [&'static str] = &["ID", "WHAT", "WAVE", "OUTCOME", "SINCE", "TOLD", "REASON"];
+    const NARROW: usize = 7;
+    fn cells(&self) -> Vec<String> {
+        // What became of its part in a rollout; in a deployment, and of who came after a rollout, how far it is.
+        let progress = || self.progress.map_or("-".into(), |progress| format!("{progress:?}").to_lowercase());
+        vec![
+            self.id.to_string(),
+            format!("{}@{}", self.subject, self.version),
+            self.wave.map_or("-".into(), |wave| wave.to_string()),
+            self.outcome.map_or_else(progress, outcome),
+            output::age(self.updated_at),
+            self.told_at.map_or("-".into(), output::age),
+            self.reason.clone(),
         ]
     }
     fn name(&self) -> String {

@@ -49,7 +49,13 @@ pub(crate) enum Rollout {
     Plan(What),
     /// List rollouts
     #[command(visible_alias = "ls")]
-    List(Watch),
+    List {
+        /// Only those in these phases: running, paused, finished, aborted, superseded; more with commas between
+        #[arg(long)]
+        phase: Option<String>,
+        #[command(flatten)]
+        watch: Watch,
+    },
     /// Show one: waves, a cell for each device, gates, why it stopped
     #[command(visible_alias = "show")]
     Status {
@@ -174,8 +180,9 @@ impl Rollout {
                 }
                 print(global, &made)
             }
-            Rollout::List(flags) => {
-                watch(flags, async || output::list(global.output, &client.list::<RolloutView>("rollouts", &[]).await?)).await
+            Rollout::List { phase, watch: flags } => {
+                let query: Vec<(&str, String)> = phase.map(|phase| ("phase", phase)).into_iter().collect();
+                watch(flags, async || output::list(global.output, &client.list::<RolloutView>("rollouts", &query).await?)).await
             }
             Rollout::Status { id, watch: flags } => watch(flags, async || status(&client, global, id).await).await,
             Rollout::Devices { id, wave, watch: flags } => {
@@ -355,6 +362,11 @@ fn describe(rollout: &RolloutView) -> String {
     output::pairs(&pairs)
 }
 
+/// What became of a device, in one word.
+pub(super) fn outcome(outcome: Outcome) -> String {
+    format!("{outcome:?}").to_lowercase()
+}
+
 pub(super) fn phase(phase: RolloutPhase) -> &'static str {
     match phase {
         RolloutPhase::Running => "running",
@@ -438,7 +450,7 @@ impl Row for RolloutDeviceView {
             self.device.to_string(),
             self.name.clone(),
             self.wave.to_string(),
-            format!("{:?}", self.outcome).to_lowercase(),
+            outcome(self.outcome),
             if self.online { "yes" } else { "no" }.into(),
             output::age(self.updated_at),
             self.reason.clone(),
