@@ -115,6 +115,22 @@ describe("the fleet", () => {
     await page.getByText("Its devices went back to what held before.").waitFor();
     await page.getByRole("link", { name: "Wave 1" }).click();
     await page.getByRole("table", { name: /Devices/ }).getByText("failed").first().waitFor();
+    const rollout = new URL(page.url()).pathname.split("/").at(-1);
+    const { items } = await stack.api<{ items: { device: string }[] }>("GET", `rollouts/${rollout}/devices?outcome=failed`);
+    // The device says the same of itself, and the list finds it by its phase.
+    await page.goto(`/devices/${items[0]!.device}?tab=updates`);
+    const updates = page.getByRole("table", { name: "Updates" });
+    await updates.getByText("failed").waitFor();
+    await updates.getByText("what holds here").first().waitFor();
+    await accessible(page);
+    await page.setViewportSize({ width: 390, height: 800 });
+    await fits(page);
+    await page.setViewportSize({ width: 1280, height: 800 });
+    await updates.getByRole("link", { name: "digits@3" }).click();
+    await page.waitForURL(`**/rollouts/${rollout}`);
+    await page.goto("/rollouts?phase=aborted");
+    await page.getByRole("table", { name: "Rollouts" }).getByRole("link", { name: "digits@3" }).waitFor();
+    expect(await page.getByRole("table", { name: "Rollouts" }).getByRole("link", { name: "digits@2" }).count()).toBe(0);
     await context.close();
   });
 
@@ -154,6 +170,18 @@ describe("the fleet", () => {
       return labels.site === "cellar" && labels.rack === "9" && labels.shelf === "3";
     });
     await page.getByText("shelf=3").waitFor();
+    await context.close();
+  });
+
+  it("shows what is done as it is done", async () => {
+    const { page, context } = await open(browser, stack);
+    await page.goto("/activity?action=device.edit");
+    await signIn(page, stack.ownerKey);
+    await page.getByRole("heading", { level: 1, name: "Activity" }).waitFor();
+    await page.waitForFunction(() => !document.querySelector("[class*=Skeleton]"));
+    await stack.api("PATCH", `devices/${local}`, { notes: { seen: "as-it-happens" } });
+    // Nothing is asked for again by the clock.
+    await page.getByText(/as-it-happens/).filter({ visible: true }).first().waitFor({ timeout: 10_000 });
     await context.close();
   });
 

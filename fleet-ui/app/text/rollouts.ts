@@ -35,7 +35,7 @@ export const rollouts = {
   verdict: "Verdict",
   verdicts: { holds: "holds", fails: "fails", unknown: "not judged yet" },
   noGates: "No gates: only failures stop it.",
-  gateHistory: "Since this page was opened",
+  overTime: "over time",
   cells: "Devices",
   cellsLabel: (n: number) => `Map of ${counted(n, "device", "devices")} by outcome. The list below says the same.`,
   timeline: "Timeline",

@@ -15,8 +15,6 @@ import { useActorNames } from "./useActorNames";
 
 const words = text.activity;
 const route = getRouteApi("/shell/activity");
-/** What is done is no event of its own. */
-const LOOK_MS = 15_000;
 
 const said = (detail: unknown) => (detail && typeof detail === "object" && Object.keys(detail).length > 0 ? JSON.stringify(detail) : "");
 
@@ -55,7 +53,7 @@ export function Activity() {
     ...(search.actor && { actor: search.actor }), ...(search.action && { action: search.action }), ...(search.target && { target: search.target }),
     ...(since && { since }), ...(until && { until }),
   };
-  const activity = api.useInfiniteQuery("get", "/api/v1/activity", { params: { query } }, { ...paging, refetchInterval: LOOK_MS });
+  const activity = api.useInfiniteQuery("get", "/api/v1/activity", { params: { query } }, paging);
   const names = useActorNames();
   const columns = useMemo(() => columnsOf(names), [names]);
   const set = (name: string, value: string) => void navigate({ search: (before) => ({ ...before, [name]: value.trim() || undefined }), replace: true, resetScroll: false });

@@ -50,7 +50,7 @@ export function Device() {
             <Tabs.Panel value="vitals"><Suspense fallback={<Skeleton height={360} />}><Vitals id={id} /></Suspense></Tabs.Panel>
             <Tabs.Panel value="models"><Models device={view} /></Tabs.Panel>
             <Tabs.Panel value="twin"><Twin device={view} /></Tabs.Panel>
-            <Tabs.Panel value="updates"><Updates device={view} /></Tabs.Panel>
+            <Tabs.Panel value="updates"><Updates id={id} /></Tabs.Panel>
             <Tabs.Panel value="logs"><Logs device={view} /></Tabs.Panel>
             <Tabs.Panel value="commands"><Commands id={id} /></Tabs.Panel>
             <Tabs.Panel value="activity"><DeviceActivity id={id} /></Tabs.Panel>

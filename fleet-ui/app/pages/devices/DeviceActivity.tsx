@@ -10,12 +10,11 @@ import { ACTIONS } from "./routes";
 
 const words = text.devices;
 const route = getRouteApi("/shell/devices/$device");
-const LOOK_MS = 15_000;
 
 export function DeviceActivity({ id }: { id: string }) {
   const { action } = route.useSearch();
   const navigate = route.useNavigate();
-  const activity = api.useQuery("get", "/api/v1/activity", { params: { query: { target: id, limit: 100, ...(action && { action }) } } }, { refetchInterval: LOOK_MS });
+  const activity = api.useQuery("get", "/api/v1/activity", { params: { query: { target: id, limit: 100, ...(action && { action }) } } });
   return (
     <Section title={words.tabs.activity} aside={<Link to="/activity" search={{ target: id, action }}>{text.overview.all}</Link>}>
       <div className="range">

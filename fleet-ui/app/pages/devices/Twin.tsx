@@ -14,13 +14,11 @@ import { changesOf, type Change } from "./edits";
 import { statusLines, twinRows } from "./twinRows";
 
 const words = text.devices;
-/** Entries of the activity are no events of their own. */
-const LOOK_MS = 15_000;
 const CHANGES = 30;
 
 export function Twin({ device }: { device: Schemas["DeviceDetail"] }) {
   const twin = api.useQuery("get", "/api/v1/devices/{device}/twin", { params: { path: { device: device.id } } });
-  const activity = api.useQuery("get", "/api/v1/activity", { params: { query: { target: device.id, action: "device.edit", limit: 100 } } }, { refetchInterval: LOOK_MS });
+  const activity = api.useQuery("get", "/api/v1/activity", { params: { query: { target: device.id, action: "device.edit", limit: 100 } } });
   const changes = useMemo(() => changesOf(activity.data?.items ?? []), [activity.data]);
   if (twin.error && !twin.data) return <ErrorPanel error={twin.error} retry={twin.refetch} />;
   const view = twin.data;

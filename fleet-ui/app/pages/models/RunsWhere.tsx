@@ -2,6 +2,7 @@
 import { Skeleton } from "@mantine/core";
 import { getRouteApi, Link } from "@tanstack/react-router";
 import { api, http, type Schemas } from "~/api/client";
+import { PROGRESS_TONES } from "~/pages/devices/updates";
 import { text } from "~/text";
 import { ErrorPanel } from "~/ui/ErrorPanel";
 import { Name } from "~/ui/Name";
@@ -9,14 +10,12 @@ import { PAGE, paging } from "~/ui/paging";
 import { ResourceTable, type ResourceColumn } from "~/ui/ResourceTable";
 import { RowLink } from "~/ui/RowLink";
 import { Empty, Section } from "~/ui/Section";
-import { StateBadge, type Tone } from "~/ui/StateBadge";
+import { StateBadge } from "~/ui/StateBadge";
 import { TimeAgo } from "~/ui/TimeAgo";
 
 const words = text.models;
 const route = getRouteApi("/shell/models/$model");
 type Member = Schemas["DeploymentDeviceView"];
-
-const PROGRESS_TONES: Record<Member["progress"], Tone> = { pending: "quiet", downloading: "busy", ready: "good", failed: "bad", offline: "warn" };
 
 const columns: readonly ResourceColumn<Member>[] = [
   { id: "device", header: words.device, width: "minmax(9rem, 2fr)", value: ({ name, device }) => name || device, cell: ({ name, device }) => <RowLink className="main" to="/devices/$device" id={device}><Name>{name || device}</Name></RowLink> },

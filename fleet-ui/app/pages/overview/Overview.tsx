@@ -21,9 +21,9 @@ const words = text.overview;
 
 export function Overview() {
   const overview = api.useQuery("get", "/api/v1/overview", {});
-  const rollouts = api.useQuery("get", "/api/v1/rollouts", { params: { query: { limit: 20 } } });
+  const rollouts = api.useQuery("get", "/api/v1/rollouts", { params: { query: { phase: "running,paused", limit: 4 } } });
   const offline = api.useQuery("get", "/api/v1/devices", { params: { query: { state: "offline", sort: "last_seen", limit: 6 } } });
-  const activity = api.useQuery("get", "/api/v1/activity", { params: { query: { limit: 8 } } }, { refetchInterval: 15_000 });
+  const activity = api.useQuery("get", "/api/v1/activity", { params: { query: { limit: 8 } } });
   const view = overview.data;
   useEffect(() => {
     if (view) clockSeen(view.now);
@@ -31,7 +31,7 @@ export function Overview() {
 
   if (overview.error && !view) return <ErrorPanel error={overview.error} retry={overview.refetch} />;
   const total = view ? view.devices.online + view.devices.offline : 0;
-  const underWay = rollouts.data?.items.filter(({ phase }) => phase === "running" || phase === "paused") ?? [];
+  const underWay = rollouts.data?.items ?? [];
   const add = session.may("operator") && (
     <ButtonLink to="/devices/add" leftSection={<IconPlus size={16} />}>{text.devices.add}</ButtonLink>
   );
@@ -69,7 +69,7 @@ export function Overview() {
                 <Text size="sm" className="dim">{words.noRollouts} {session.may("operator") && <Link to="/models">{words.startOne}</Link>}</Text>
               ) : (
                 <div className="stack">
-                  {underWay.slice(0, 4).map((rollout) => (
+                  {underWay.map((rollout) => (
                     <Link key={rollout.id} to="/rollouts/$rollout" params={{ rollout: rollout.id }} style={{ color: "inherit", textDecoration: "none" }}>
                       <div style={{ display: "flex", justifyContent: "space-between", gap: 12, marginBottom: 6, minWidth: 0 }}>
                         <span className="cut"><strong>{rollout.subject}@{rollout.version}</strong> <span className="dim">{rollout.selector}</span></span>
@@ -86,7 +86,7 @@ export function Overview() {
             <Section title={words.attention}>
               {!view ? <Skeleton height={60} /> : (
                 <div className="stack" style={{ gap: 8 }}>
-                  {view.rollouts.paused > 0 && <Link to="/rollouts"><StateBadge tone="warn">{words.waiting(view.rollouts.paused)}</StateBadge></Link>}
+                  {view.rollouts.paused > 0 && <Link to="/rollouts" search={{ phase: "paused" }}><StateBadge tone="warn">{words.waiting(view.rollouts.paused)}</StateBadge></Link>}
                   {view.certificates_expiring > 0 && <StateBadge tone="warn">{words.expiring(view.certificates_expiring)}</StateBadge>}
                   {view.never_seen > 0 && <StateBadge tone="quiet">{words.neverSeen(view.never_seen)}</StateBadge>}
                   {view.rollouts.paused + view.certificates_expiring + view.never_seen + view.devices.offline === 0 && <StateBadge tone="good">{words.allWell}</StateBadge>}

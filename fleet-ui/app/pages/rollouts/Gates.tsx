@@ -1,23 +1,24 @@
-/** What each gate says, before beside new, and how that went since the page was opened. */
+/** What each gate says, before beside new, and how that went from the beginning. */
 import { Text } from "@mantine/core";
-import { lazy, Suspense, useEffect, useState } from "react";
-import type { Schemas } from "~/api/client";
+import { lazy, Suspense, useMemo } from "react";
+import { api, type Schemas } from "~/api/client";
+import { LONG } from "~/api/invalidate";
 import { text } from "~/text";
+import { ErrorPanel } from "~/ui/ErrorPanel";
 import { gateValue, integer } from "~/ui/format";
 import { Section } from "~/ui/Section";
 import { StateBadge, type Tone } from "~/ui/StateBadge";
-import { remember, type GateHistory } from "./gateHistory";
+import { gateLines, type GateLines } from "./gateSeries";
 
 const Chart = lazy(async () => ({ default: (await import("~/ui/Chart")).Chart }));
 const words = text.rollouts;
 const VERDICTS: Record<Schemas["Verdict"], Tone> = { holds: "good", fails: "bad", unknown: "quiet" };
 
-export function Gates({ rollout, readAt }: { rollout: Schemas["RolloutView"]; readAt: number }) {
-  const [history, setHistory] = useState<GateHistory>({});
-  // Each reading is a point, also one that says the same as the one before.
-  useEffect(() => setHistory((before) => remember(before, rollout.gates, readAt * 1_000)), [rollout.id, readAt]);
-  if (rollout.plan.gates.length === 0) return <Section title={words.gates}><Text size="sm" className="dim">{words.noGates}</Text></Section>;
-  const drawn = Object.entries(history).filter(([, series]) => series.candidate.length > 1);
+export function Gates({ rollout }: { rollout: Schemas["RolloutView"] }) {
+  const gated = rollout.plan.gates.length > 0;
+  const over = api.useQuery("get", "/api/v1/rollouts/{id}/gates", { params: { path: { id: rollout.id } } }, { meta: LONG, enabled: gated });
+  const lines = useMemo(() => gateLines(over.data?.gates ?? []), [over.data]);
+  if (!gated) return <Section title={words.gates}><Text size="sm" className="dim">{words.noGates}</Text></Section>;
   return (
     <Section title={words.gates}>
       <div className="scroll-x" role="group" aria-label={words.gates} tabIndex={0}>
@@ -36,15 +37,17 @@ export function Gates({ rollout, readAt }: { rollout: Schemas["RolloutView"]; re
           </tbody>
         </table>
       </div>
-      {drawn.length > 0 && (
+      {over.error && !over.data && <ErrorPanel error={over.error} retry={over.refetch} />}
+      {lines.length > 0 && (
         <div className="charts" style={{ marginTop: 20 }}>
-          <Suspense>
-            {drawn.map(([gate, { baseline, candidate }]) => (
-              <Chart key={gate} title={`${gate}, ${words.gateHistory}`} unit={(value) => gateValue(gate, value)} series={[{ name: words.candidate, points: candidate }, { name: words.baseline, points: baseline }]} />
-            ))}
-          </Suspense>
+          <Suspense>{lines.map((gate, index) => <Lines key={index} of={gate} />)}</Suspense>
         </div>
       )}
     </Section>
   );
+}
+
+function Lines({ of: { gate, candidate, baseline } }: { of: GateLines }) {
+  const series = useMemo(() => [{ name: words.candidate, points: candidate }, { name: words.baseline, points: baseline }], [candidate, baseline]);
+  return <Chart title={`${gate}, ${words.overTime}`} unit={(value) => gateValue(gate, value)} series={series} />;
 }

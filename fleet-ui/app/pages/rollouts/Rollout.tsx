@@ -26,12 +26,10 @@ import { OutcomeLegend, outcomeParts, TONES, WaveBar } from "./WaveBar";
 type Rollout = Schemas["RolloutView"];
 const words = text.rollouts;
 const route = getRouteApi("/shell/rollouts/$rollout");
-const GATES_MS = 15_000;
 
 export function Rollout() {
   const { rollout: id } = route.useParams();
-  // Measurements of gates come in without an event.
-  const rollout = api.useQuery("get", "/api/v1/rollouts/{id}", { params: { path: { id } } }, { refetchInterval: ({ state }) => state.data?.phase === "running" && GATES_MS });
+  const rollout = api.useQuery("get", "/api/v1/rollouts/{id}", { params: { path: { id } } });
   const history = api.useQuery("get", "/api/v1/rollouts/{id}/history", { params: { path: { id }, query: { limit: 50 } } });
   const { cells, error: cellsError } = useCellsOf(id);
   if (rollout.error && !rollout.data) return <ErrorPanel error={rollout.error} retry={rollout.refetch} />;
@@ -73,7 +71,7 @@ export function Rollout() {
           <Section title={words.cells}>
             {cellsError && !cells ? <ErrorPanel error={cellsError} /> : cells ? cells.outcomes.length > 0 ? <CellMap cells={cells} /> : <Text size="sm" className="dim">{words.nobody}</Text> : <Skeleton height={160} />}
           </Section>
-          <Gates key={view.id} rollout={view} readAt={rollout.dataUpdatedAt} />
+          <Gates key={view.id} rollout={view} />
         </div>
         <div className="span-4 stack">
           <Section title={words.plan}>

@@ -2,14 +2,14 @@
 import { Select, TextInput } from "@mantine/core";
 import { IconRocket } from "@tabler/icons-react";
 import { getRouteApi, Link } from "@tanstack/react-router";
-import { useEffect, useMemo, useState } from "react";
+import { useEffect, useState } from "react";
 import { api, type Schemas } from "~/api/client";
 import { session } from "~/api/session";
 import { text } from "~/text";
 import { integer } from "~/ui/format";
 import { ButtonLink } from "~/ui/ButtonLink";
 import { Name } from "~/ui/Name";
-import { PAGE, paging, type Pages } from "~/ui/paging";
+import { PAGE, paging } from "~/ui/paging";
 import { ResourceTable, type ResourceColumn } from "~/ui/ResourceTable";
 import { Empty, PageHead } from "~/ui/Section";
 import { StateBadge, type Tone } from "~/ui/StateBadge";
@@ -40,9 +40,8 @@ const columns: readonly ResourceColumn<Rollout>[] = [
 export function Rollouts() {
   const search = route.useSearch();
   const navigate = route.useNavigate();
-  const rollouts = api.useInfiniteQuery("get", "/api/v1/rollouts", { params: { query: { limit: PAGE, ...(search.subject ? { subject: search.subject } : {}) } } }, paging);
-  // The API's list is newest first whatever its phase; what is loaded is narrowed here, and the table reads on until it is full.
-  const pages = useMemo(() => narrowed(rollouts, search.phase), [rollouts, search.phase]);
+  const query = { limit: PAGE, ...(search.subject && { subject: search.subject }), ...(search.phase && { phase: search.phase }) };
+  const rollouts = api.useInfiniteQuery("get", "/api/v1/rollouts", { params: { query } }, paging);
   const [typed, setTyped] = useState(search.subject ?? "");
   useEffect(() => setTyped(search.subject ?? ""), [search.subject]);
   const filter = (change: Partial<typeof search>) => void navigate({ search: (before) => ({ ...before, ...change }), replace: true });
@@ -75,7 +74,7 @@ export function Rollouts() {
       </div>
       <ResourceTable
         label={words.title}
-        pages={pages}
+        pages={rollouts}
         columns={columns}
         rowId={({ id }) => id}
         empty={
@@ -86,10 +85,4 @@ export function Rollouts() {
       />
     </>
   );
-}
-
-function narrowed<T extends Pages<Rollout>>(pages: T, phase: Rollout["phase"] | undefined): Pages<Rollout> {
-  if (!phase || !pages.data) return pages;
-  const data = { pages: pages.data.pages.map(({ items }) => ({ items: items.filter((rollout) => rollout.phase === phase) })) };
-  return { ...pages, data };
 }
