@@ -12,7 +12,7 @@ describe("a moment seen from now", () => {
   ])("%d s away", (seconds, said) => expect(ago(now + seconds * 1_000, now)).toBe(said));
 });
 
-it.each([["rx_bytes_per_s", 2_048, "2 KiB/s"], ["used_bytes", 512, "512 B"], ["cpu_percent", 12.34, "12.3 %"], ["p99_us", 1_500, "1.5 ms"], ["p99_us", 999, "999 µs"], ["soc_c", 41, "41 °C"], ["load_1", 0.5, "0.5"]])(
+it.each([["rx_bytes_per_s", 2_048, "2 KiB/s"], ["used_bytes", 512, "512 B"], ["cpu_percent", 12.34, "12.3 %"], ["p99_us", 1_500, "1.5 ms"], ["p99_us", 999, "999 µs"], ["rtt_ms", 12.34, "12.3 ms"], ["rtt_ms", 2_600, "2.6 s"], ["soc_c", 41, "41 °C"], ["load_1", 0.5, "0.5"]])(
   "%s has its unit", (metric, value, said) => expect(unitOf(metric)(value)).toBe(said),
 );
 

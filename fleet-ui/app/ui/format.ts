@@ -53,6 +53,7 @@ export function unitOf(metric: string): (value: number) => string {
   if (metric.endsWith("_bytes")) return bytes;
   if (metric.endsWith("percent")) return percent;
   if (metric.endsWith("_us")) return (value) => (value >= 1_000 ? `${short.format(value / 1_000)} ms` : `${short.format(value)} µs`);
+  if (metric.endsWith("_ms")) return (value) => (value >= 1_000 ? `${short.format(value / 1_000)} s` : `${short.format(value)} ms`);
   if (metric.endsWith("_c")) return (value) => `${short.format(value)} °C`;
   return (value) => short.format(value);
 }

@@ -1,12 +1,14 @@
-/** What a device is made of, how it is connected, by whose word it installs, and what its telemetry lost. */
+/** What a device is made of, how it is connected, by whose word it installs, and what of its telemetry waits or was lost. */
 import { Text } from "@mantine/core";
-import { api, type Schemas } from "~/api/client";
+import type { Schemas } from "~/api/client";
 import { text } from "~/text";
-import { bytes, integer } from "~/ui/format";
+import { bytes, integer, unitOf } from "~/ui/format";
 import { Name } from "~/ui/Name";
 import { KeyValue, Section } from "~/ui/Section";
 import { StateBadge, type Tone } from "~/ui/StateBadge";
 import { TimeAgo } from "~/ui/TimeAgo";
+import { LINK_METRICS, linkReadings } from "./readings";
+import { useTelemetry } from "./useTelemetry";
 
 const words = text.devices;
 type Detail = Schemas["DeviceDetail"];
@@ -15,7 +17,8 @@ const COMPONENT_TONES: Record<Schemas["ComponentState"], Tone> = { starting: "bu
 
 export function About({ device }: { device: Detail }) {
   const { link, trust } = device;
-  const telemetry = api.useQuery("get", "/api/v1/devices/{device}/telemetry/metrics", { params: { path: { device: device.id } } });
+  const telemetry = useTelemetry(device.id);
+  const now = linkReadings(telemetry.data?.metrics ?? [], device.state === "online");
   const lost = telemetry.data?.lost_samples ?? 0;
   const refused = telemetry.data?.refused_samples ?? 0;
   return (
@@ -26,6 +29,8 @@ export function About({ device }: { device: Detail }) {
             [words.lastSeen, device.state === "online" ? text.ui.now : <TimeAgo key="s" at={device.last_seen_at} />],
             [words.link, link ? link.transport?.toUpperCase() : device.transport?.toUpperCase()],
             ...(link ? [[words.linkSince, <TimeAgo key="l" at={link.since_us} />] as const, [words.failovers, integer(link.failovers ?? 0)] as const] : []),
+            ...(now.roundTrip !== undefined ? [[words.roundTrip, unitOf(LINK_METRICS.roundTrip)(now.roundTrip)] as const] : []),
+            ...(now.sent !== undefined && now.received !== undefined ? [[words.traffic, words.sentReceived(unitOf(LINK_METRICS.sent)(now.sent), unitOf(LINK_METRICS.received)(now.received))] as const] : []),
             [words.address, device.address],
             [words.agent, device.agent_version && <Name key="a" mono>{device.agent_version}</Name>],
             [words.certificate, <TimeAgo key="c" at={device.certificate_expires_at} />],
@@ -34,6 +39,7 @@ export function About({ device }: { device: Detail }) {
             ...(trust ? [[words.trust, words.trustStates[trust.state ?? "unsigned"]] as const] : []),
             [words.readings, <TimeAgo key="r" at={telemetry.data?.last_at} />],
             [words.spool, lost > 0 ? <StateBadge key="t" tone="warn">{`${words.lost(lost)}, ${bytes(telemetry.data?.lost_bytes ?? 0)}`}</StateBadge> : words.noneLost],
+            ...(now.samples !== undefined ? [[words.waits, now.samples > 0 ? words.waiting(now.samples, bytes(now.bytes ?? 0)) : words.noneWaits] as const] : []),
             ...(refused > 0 ? [[words.notKept, words.refused(refused)] as const] : []),
           ]}
         />

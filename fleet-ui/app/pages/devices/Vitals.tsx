@@ -11,6 +11,7 @@ import { ErrorPanel } from "~/ui/ErrorPanel";
 import { unitOf } from "~/ui/format";
 import { Empty, Section } from "~/ui/Section";
 import { RangePicker } from "./RangePicker";
+import { useTelemetry } from "./useTelemetry";
 import { groups, panelsOf, spanOf, type Panel } from "./vitals";
 
 const words = text.devices;
@@ -19,8 +20,6 @@ const route = getRouteApi("/shell/devices/$device");
 const POINTS = 600;
 /** That the control plane answers at once. */
 const METRICS = 16;
-/** As telemetry comes without an event. */
-const LOOK_MS = 10_000;
 
 export function Vitals({ id }: { id: string }) {
   const search = route.useSearch();
@@ -28,7 +27,7 @@ export function Vitals({ id }: { id: string }) {
   const now = useNow();
   const span = spanOf(search, now);
   const { from, to } = span;
-  const known = api.useQuery("get", "/api/v1/devices/{device}/telemetry/metrics", { params: { path: { device: id } } }, { refetchInterval: LOOK_MS });
+  const known = useTelemetry(id);
   const names = (known.data?.metrics ?? []).map(({ name }) => name).join("\n");
   const panels = useMemo(() => panelsOf(names.split("\n")), [names]);
   const asked = groups(panels.flatMap(({ metrics }) => metrics), METRICS);

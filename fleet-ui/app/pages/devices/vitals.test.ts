@@ -4,6 +4,8 @@ import { fromLocal, groups, panelsOf, spanOf, toLocal } from "./vitals";
 it("draws what there is, together what belongs together", () => {
   const panels = panelsOf(["gpu.1.percent", "gpu.0.percent", "cpu.percent", "load.1m", "model.digits.p90_us", "secret.number"]);
   expect(panels.map(({ metrics }) => metrics)).toEqual([["cpu.percent"], ["load.1m"], ["gpu.0.percent", "gpu.1.percent"], ["model.digits.p90_us"]]);
+  const link = panelsOf(["link.received_bytes_per_s", "link.rtt_ms", "link.sent_bytes_per_s", "spool.waiting_bytes", "spool.waiting_samples"]);
+  expect(link.map(({ metrics }) => metrics)).toEqual([["link.rtt_ms"], ["link.received_bytes_per_s", "link.sent_bytes_per_s"], ["spool.waiting_samples"]]);
   expect(panelsOf([])).toEqual([]);
 });
 
