@@ -6,6 +6,7 @@
 mod backoff;
 mod endpoint;
 mod failover;
+mod meter;
 mod mqtt;
 mod ports;
 mod quic;
@@ -14,6 +15,7 @@ mod run;
 mod session;
 mod transport;
 
+pub use meter::{Gauge, Traffic};
 pub use mqtt::Mqtt;
 pub use ports::{
     CommandPort, Held, IntentPort, IntentPosition, LinkControl, LinkError, LinkHandle, LinkState, PortError, Ports,

@@ -93,7 +93,7 @@ impl Transport for Mqtt {
         let (frames, incoming) = mpsc::channel(usize::from(IN_FLIGHT));
         let pump = AbortOnDropHandle::new(tokio::spawn(pump(events, down, frames)));
         let sink = Sink { client, up, pump: Some(pump) };
-        Ok(Connection { sink: Box::new(sink), stream: Box::new(Stream(incoming)) })
+        Ok(Connection { sink: Box::new(sink), stream: Box::new(Stream(incoming)), gauge: None })
     }
 }
 

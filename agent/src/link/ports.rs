@@ -4,6 +4,7 @@
 //! implementation must never call back into the session: it tells of news through the `changed` watches only.
 //! Every method that takes something from the plane returns only when that is durable, because its acknowledgement is sent next.
 
+use super::meter::{Meter, Traffic};
 use aidos_protocol::artifact::Digest;
 use aidos_protocol::frame::{
     ArtifactGrant, Command, CommandResult, IntentAck, IntentChanges, IntentDocument, RenewResponse, Revocations, SiteAck,
@@ -192,6 +193,7 @@ pub(super) const REQUEST_QUEUE: usize = 32;
 pub struct LinkHandle {
     requests: mpsc::Sender<Request>,
     state: watch::Receiver<LinkState>,
+    meter: Meter,
     poke: Arc<Notify>,
 }
 
@@ -200,6 +202,7 @@ pub struct LinkHandle {
 pub struct LinkControl {
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) state: watch::Sender<LinkState>,
+    pub(super) meter: Meter,
     pub(super) poke: Arc<Notify>,
 }
 
@@ -207,9 +210,9 @@ pub struct LinkControl {
 pub fn channel() -> (LinkHandle, LinkControl) {
     let (requests_tx, requests_rx) = mpsc::channel(REQUEST_QUEUE);
     let (state_tx, state_rx) = watch::channel(LinkState::default());
-    let poke = Arc::new(Notify::new());
-    let handle = LinkHandle { requests: requests_tx, state: state_rx, poke: Arc::clone(&poke) };
-    (handle, LinkControl { requests: requests_rx, state: state_tx, poke })
+    let (meter, poke) = (Meter::default(), Arc::new(Notify::new()));
+    let handle = LinkHandle { requests: requests_tx, state: state_rx, meter: meter.clone(), poke: Arc::clone(&poke) };
+    (handle, LinkControl { requests: requests_rx, state: state_tx, meter, poke })
 }
 
 impl LinkHandle {
@@ -242,6 +245,11 @@ impl LinkHandle {
     /// How the link is; a watch, so that changes can be awaited.
     pub fn state(&self) -> watch::Receiver<LinkState> {
         self.state.clone()
+    }
+
+    /// What has gone over the link since its loop began, and the round trip; `None` while there is no connection.
+    pub fn traffic(&self) -> Option<Traffic> {
+        self.meter.read()
     }
 
     /// The network may be back (an interface came up, an operator asks): the next attempt is made now. Harmless at any time.

@@ -3,6 +3,7 @@
 //! No 0-RTT, since early data can be replayed. Migration is QUIC's own: a device that changes its network keeps its session.
 
 use super::endpoint::Endpoint;
+use super::meter::{Gauge, Traffic};
 use super::transport::{ConnectError, Connection, FrameSink, FrameStream, Lost, Transport};
 use crate::identity::Identity;
 use aidos_protocol::frame::{ALPN, MAX_FRAME_BYTES};
@@ -145,9 +146,19 @@ impl Transport for Quic {
         let tls = self.tls()?;
         let dialled = endpoint.race(|address| self.dial(address, &endpoint.host, Arc::clone(&tls))).await?;
         let (send, receive) = dialled.connection.open_bi().await.map_err(|e| ConnectError::Failed(e.to_string()))?;
+        let gauge = gauge(dialled.connection.clone());
         let sink = Sink { frames: FramedWrite::new(send, codec()), dialled };
-        Ok(Connection { sink: Box::new(sink), stream: Box::new(Stream(FramedRead::new(receive, codec()))) })
+        let stream = Stream(FramedRead::new(receive, codec()));
+        Ok(Connection { sink: Box::new(sink), stream: Box::new(stream), gauge: Some(gauge) })
     }
+}
+
+/// What QUIC knows of its path, handshake included.
+fn gauge(connection: quinn::Connection) -> Gauge {
+    Box::new(move || {
+        let stats = connection.stats();
+        Traffic { round_trip: Some(stats.path.rtt), sent: stats.udp_tx.bytes, received: stats.udp_rx.bytes }
+    })
 }
 
 fn codec() -> LengthDelimitedCodec {

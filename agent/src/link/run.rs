@@ -123,7 +123,7 @@ impl Link {
         let (sessions, failovers) = self.failover.counts();
         let why_not_first = self.errors[0].clone().filter(|_| index != 0);
         let first = self.transports[0].name();
-        let (state, identity) = (&self.control.state, &self.identity);
+        let (state, meter, identity) = (&self.control.state, &self.control.meter, &self.identity);
         let opened = |welcome: &Welcome| {
             let now = now();
             identity.time_told(Micros(welcome.server_time_us));
@@ -143,7 +143,7 @@ impl Link {
         let synced = || {
             state.send_if_modified(|state| !std::mem::replace(&mut state.synced, true));
         };
-        let context = Context { ports, identity, requests, started, trouble: &trouble, synced: &synced };
+        let context = Context { ports, identity, requests, meter, started, trouble: &trouble, synced: &synced };
         let mut session = Box::pin(session::run(connection, context, note, &leave, opened));
         let mut kept = None;
         let end = loop {

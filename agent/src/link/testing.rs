@@ -5,8 +5,9 @@ use super::ports::{
 };
 use super::transport::{ConnectError, Connection, FrameSink, FrameStream, Lost, Transport};
 use aidos_protocol::frame::{
-    self, ArtifactGrant, Body, Command, CommandResult, IntentAck, IntentChanges, IntentDocument, RenewResponse, Revocations,
-    Sample, SiteAck, SiteChange, SiteChanges, StatusAck, StatusDelta, Telemetry, TelemetryAck, Welcome, command_result::Outcome,
+    self, ArtifactGrant, Body, Command, CommandResult, IntentAck, IntentChanges, IntentDocument, Pong, RenewResponse,
+    Revocations, Sample, SiteAck, SiteChange, SiteChanges, StatusAck, StatusDelta, Telemetry, TelemetryAck, Welcome,
+    command_result::Outcome,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -183,6 +184,7 @@ impl Plane {
                 [vec![Body::Welcome(welcome)], self.greet.lock().unwrap().clone()].concat()
             }
             Body::StatusDelta(d) => vec![Body::StatusAck(StatusAck { boot_id: d.boot_id, seq: d.seq, resync: false })],
+            Body::Ping(ping) => vec![Body::Pong(Pong { nonce: ping.nonce })],
             Body::SiteChanges(_) => vec![Body::SiteAck(SiteAck::default())],
             Body::Telemetry(batch) => {
                 let seq = batch.samples.last().unwrap().seq;
@@ -241,7 +243,7 @@ impl Transport for Pipe {
             }
             plane.sessions.fetch_sub(usize::from(open), Ordering::SeqCst);
         });
-        Ok(Connection { sink: Box::new(PipeSink(Some(to_plane))), stream: Box::new(PipeStream(from_plane)) })
+        Ok(Connection { sink: Box::new(PipeSink(Some(to_plane))), stream: Box::new(PipeStream(from_plane)), gauge: None })
     }
 }
 

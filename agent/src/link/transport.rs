@@ -3,6 +3,7 @@
 //! A transport never looks into a frame and never reconnects by itself: when a connection is lost it says so, and `failover`
 //! decides what comes next.
 
+use super::meter::Gauge;
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub struct Connection {
     pub sink: Box<dyn FrameSink>,
     /// From the control plane.
     pub stream: Box<dyn FrameStream>,
+    /// Round trip and bytes, where the transport knows them; otherwise the session times its pings and counts its frames.
+    pub gauge: Option<Gauge>,
 }
 
 /// The sending half.

@@ -68,7 +68,7 @@ fn transport(ca: &TestCa, dir: &Path, port: u16) -> Mqtt {
 async fn a_device_connects_to_mosquitto_with_its_certificate_and_is_told_that_no_plane_listens() {
     let (ca, dir) = (TestCa::new(), tempfile::tempdir().unwrap());
     let broker = mosquitto(&ca, dir.path(), "").await;
-    let Connection { mut sink, mut stream } = transport(&ca, dir.path(), broker.port).connect().await.unwrap();
+    let Connection { mut sink, mut stream, .. } = transport(&ca, dir.path(), broker.port).connect().await.unwrap();
     sink.send(Bytes::from_static(b"hello")).await.unwrap();
     let lost = stream.next().await.unwrap_err();
     assert!(lost.to_string().contains("no control plane"), "{lost}");
@@ -101,7 +101,7 @@ async fn frames_reach_the_other_side_of_mosquitto_and_come_back() {
             }
         }
     });
-    let Connection { mut sink, mut stream } = device.connect().await.unwrap();
+    let Connection { mut sink, mut stream, .. } = device.connect().await.unwrap();
     let big = Bytes::from(vec![7; MAX_FRAME_BYTES]);
     sink.send(big.clone()).await.unwrap();
     assert_eq!(stream.next().await, Ok(Some(big)));
@@ -115,7 +115,7 @@ async fn a_broker_that_vanishes_is_noticed_and_one_that_is_not_there_is_an_error
     let (ca, dir) = (TestCa::new(), tempfile::tempdir().unwrap());
     let mut broker = mosquitto(&ca, dir.path(), "").await;
     let device = transport(&ca, dir.path(), broker.port);
-    let Connection { sink: _sink, mut stream } = device.connect().await.unwrap();
+    let Connection { sink: _sink, mut stream, .. } = device.connect().await.unwrap();
     broker.child.kill().await.unwrap();
     assert!(stream.next().await.is_err());
     assert!(matches!(device.connect().await, Err(ConnectError::Failed(_))));

@@ -39,12 +39,15 @@ async fn a_session_over_real_quic_outlives_a_restart_of_the_control_plane() {
     let mut state = link.state();
     state.wait_for(|s| s.transport == Some("quic")).await.unwrap();
     assert!(link.request_artifact(Digest::of(b"m")).await.is_ok());
+    let traffic = link.traffic().unwrap();
+    assert!(traffic.round_trip.unwrap() > Duration::ZERO && traffic.sent > 0 && traffic.received > 0, "{traffic:?}");
 
     serving.abort();
     first.close(VarInt::from_u32(0), b"restart");
     first.wait_idle().await;
     drop(first);
     state.wait_for(|s| s.transport.is_none()).await.unwrap();
+    assert_eq!(link.traffic(), None);
     device.sample(1);
     while std::net::UdpSocket::bind(&address).is_err() {
         tokio::task::yield_now().await;
@@ -54,6 +57,8 @@ async fn a_session_over_real_quic_outlives_a_restart_of_the_control_plane() {
     while plane.saw(|b| matches!(b, frame::Body::Telemetry(_))) == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    let since = link.traffic().unwrap();
+    assert!(since.sent > traffic.sent && since.received > traffic.received, "{since:?} after {traffic:?}");
     shutdown.cancel();
     task.await.unwrap();
     assert_eq!(plane.saw(|b| matches!(b, frame::Body::Goodbye(_))), 1);
@@ -84,7 +89,7 @@ async fn frames_go_both_ways_and_the_last_one_is_delivered_before_the_close() {
         last
     });
     // By name: the IPv6 address of localhost is silent, and the race gets past it.
-    let Connection { mut sink, mut stream } = quic(&ca, dir.path(), &format!("localhost:{port}")).connect().await.unwrap();
+    let Connection { mut sink, mut stream, .. } = quic(&ca, dir.path(), &format!("localhost:{port}")).connect().await.unwrap();
     let big = Bytes::from(vec![7; MAX_FRAME_BYTES]);
     let (sent, received) = tokio::join!(sink.send(big.clone()), stream.next());
     assert_eq!((sent, received), (Ok(()), Ok(Some(big))));
@@ -124,7 +129,7 @@ async fn a_frame_over_the_limit_ends_the_connection_before_it_is_read() {
         send.write_all(&length.to_be_bytes()).await.unwrap();
         let _ = receive.read_to_end(64).await;
     });
-    let Connection { mut sink, mut stream } = quic(&ca, dir.path(), &address).connect().await.unwrap();
+    let Connection { mut sink, mut stream, .. } = quic(&ca, dir.path(), &address).connect().await.unwrap();
     sink.send(Bytes::from_static(b"x")).await.unwrap();
     assert!(stream.next().await.is_err());
     sink.close("").await;

@@ -90,6 +90,24 @@ async fn what_was_gathered_offline_is_delivered_on_return_and_later_news_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn over_a_transport_that_measures_nothing_frames_are_counted_and_a_ping_is_timed() {
+    let world = World::start(false, true, Arc::default());
+    assert_eq!(world.link.traffic(), None);
+    world.until(Some("mqtt")).await;
+    let opened = world.link.traffic().unwrap();
+    assert!(opened.sent > 0 && opened.received > 0 && opened.round_trip.is_none(), "{opened:?}");
+    world.device.sample(1);
+    while world.link.traffic().unwrap().round_trip.is_none() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    world.until_seen(|b| matches!(b, Body::Telemetry(_))).await;
+    assert!(world.link.traffic().unwrap().sent > opened.sent);
+    world.mqtt.store(false, Ordering::SeqCst);
+    world.until(None).await;
+    assert_eq!(world.link.traffic(), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_command_that_comes_again_in_the_next_session_is_answered_but_not_repeated() {
     let plane = Arc::new(Plane::default());
     plane.greet.lock().unwrap().push(Body::Command(Command { id: "cmd".into(), ..Command::default() }));

@@ -3,6 +3,7 @@
 //! Frames are written by a task of their own, so that two sides that both send much never wait for each other. Port calls are
 //! made one after the other; commands run beside them and are never cancelled, since their effects are not.
 
+use super::super::meter::Meter;
 use super::super::ports::{LinkError, PortError, Ports, Request};
 use super::super::transport::{Connection, FrameSink, FrameStream, Lost};
 use super::machine::{Effect, End, Event, Session, endpoints};
@@ -10,7 +11,7 @@ use crate::identity::Identity;
 use crate::link::failover::Retry;
 use aidos_protocol::artifact::Digest;
 use aidos_protocol::enrol::EndpointsView;
-use aidos_protocol::frame::{self, ArtifactGrant, CommandResult, MAX_SAMPLES, RenewResponse, Welcome};
+use aidos_protocol::frame::{self, ArtifactGrant, Body, CommandResult, FrameError, MAX_SAMPLES, RenewResponse, Welcome};
 use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub(in super::super) struct Context<'a> {
     pub(in super::super) ports: &'a Ports,
     pub(in super::super) identity: &'a Identity,
     pub(in super::super) requests: &'a mut mpsc::Receiver<Request>,
+    /// Told of frames and round trips.
+    pub(in super::super) meter: &'a Meter,
     /// What time the machine measures from.
     pub(in super::super) started: Instant,
     /// Told of what is wrong while the session goes on.
@@ -54,10 +57,12 @@ pub(in super::super) async fn run(
     opened: impl FnMut(&Welcome) + Send,
 ) -> End {
     let (outbox, queue) = mpsc::channel(OUTBOX);
-    let mut writer = AbortOnDropHandle::new(tokio::spawn(write(connection.sink, queue)));
+    let times_pings = connection.gauge.is_none();
+    let _measuring = context.meter.begin(connection.gauge);
+    let mut writer = AbortOnDropHandle::new(tokio::spawn(write(connection.sink, queue, context.meter.clone())));
     let (executed, results) = mpsc::channel(OUTBOX);
     let mut driver = Driver {
-        session: Session::new(),
+        session: Session::new(times_pings),
         context,
         outbox,
         executed,
@@ -85,9 +90,11 @@ pub(in super::super) fn refuse(request: Request) {
     }
 }
 
-async fn write(mut sink: Box<dyn FrameSink>, mut queue: mpsc::Receiver<Bytes>) -> Result<(), Lost> {
+async fn write(mut sink: Box<dyn FrameSink>, mut queue: mpsc::Receiver<Bytes>, meter: Meter) -> Result<(), Lost> {
     while let Some(frame) = queue.recv().await {
+        let bytes = frame.len();
         sink.send(frame).await?;
+        meter.sent(bytes);
     }
     sink.close("session over").await;
     Ok(())
@@ -177,7 +184,7 @@ impl<F: FnMut(&Welcome) + Send> Driver<'_, F> {
             let again = self.unkept.as_ref().map(|(at, _)| *at);
             let event = tokio::select! {
                 () = leave.cancelled() => Event::Leave("leaving".into()),
-                frame = stream.next() => match frame.map(|f| f.map(frame::decode)) {
+                frame = stream.next() => match frame.map(|f| f.map(|frame| self.decode(frame))) {
                     Ok(Some(Ok((_, body)))) => Event::Frame(body),
                     Ok(Some(Err(error))) => return broken(format!("the control plane sent what is not a frame: {error}")),
                     Ok(None) => return broken("the control plane closed the connection"),
@@ -202,6 +209,11 @@ impl<F: FnMut(&Welcome) + Send> Driver<'_, F> {
             };
             self.events.push_back(event);
         }
+    }
+
+    fn decode(&self, frame: Bytes) -> Result<(u32, Body), FrameError> {
+        self.context.meter.received(frame.len());
+        frame::decode(frame)
     }
 
     /// Works off all events and what follows from them.
@@ -294,6 +306,7 @@ impl<F: FnMut(&Welcome) + Send> Driver<'_, F> {
                     let _ = waiter.send(if refused { Err(LinkError::Refused(response.error)) } else { Ok(response) });
                 }
             }
+            Effect::RoundTrip(took) => self.context.meter.round_trip(took),
             Effect::Revoked(list) => drop(self.keep(ports.revocations.replace(list)).await?),
             Effect::End(end) => return Err(end),
         }

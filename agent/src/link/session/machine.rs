@@ -22,6 +22,9 @@ const WELCOME_TIMEOUT: Duration = Duration::from_secs(15);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Beyond the interval that the plane asked for: the slowest link that is still of use.
 const PONG_TIMEOUT: Duration = Duration::from_secs(15);
+/// The least time between two round trips that are timed for their own sake: a ping goes along with telemetry, so that no device
+/// is woken for it, and both ways together take some 100 bytes.
+const TIME_EVERY: Duration = Duration::from_secs(60);
 /// Commands that run at once. A hung one must not block the others; more would compete with inference for memory.
 const MAX_RUNNING: usize = 8;
 /// A command that takes longer gives its place away; its result still reaches the plane when it ends.
@@ -84,6 +87,7 @@ pub(super) enum Effect {
     GrantTimedOut(Digest),
     Renewed(RenewResponse),
     RenewTimedOut,
+    RoundTrip(Duration),
     Revoked(Revocations),
     End(End),
 }
@@ -122,10 +126,17 @@ pub(super) struct Session {
     /// Nonce and deadline of the ping that waits for its answer.
     ping: Option<(u64, Duration)>,
     pings: u64,
+    /// Whether the transport leaves it to the session to time round trips.
+    times_pings: bool,
+    /// Nonce of the newest ping, and when it was sent; its answer, however late, is a round trip.
+    timing: Option<(u64, Duration)>,
+    /// When the newest ping was sent.
+    timed: Option<Duration>,
 }
 
 impl Session {
-    pub(super) fn new() -> Self {
+    /// `times_pings`: the transport does not measure its round trip itself.
+    pub(super) fn new(times_pings: bool) -> Self {
         Self {
             phase: Phase::New,
             version: frame::VERSION,
@@ -142,6 +153,9 @@ impl Session {
             last_heard: Duration::ZERO,
             ping: None,
             pings: 0,
+            times_pings,
+            timing: None,
+            timed: None,
         }
     }
 
@@ -293,7 +307,12 @@ impl Session {
                 }
             }
             Body::Revocations(list) => vec![Effect::Revoked(list)],
-            // Pong has done its work by being heard. A second Welcome and frames of the other direction mean nothing here.
+            // Beyond its round trip, a Pong has done its work by being heard.
+            Body::Pong(pong) => {
+                let timing = self.timing.take_if(|(nonce, _)| *nonce == pong.nonce);
+                timing.map(|(_, sent)| Effect::RoundTrip(now.saturating_sub(sent))).into_iter().collect()
+            }
+            // A second Welcome and frames of the other direction mean nothing here.
             _ => Vec::new(),
         }
     }
@@ -351,7 +370,10 @@ impl Session {
             Event::Site(None) => self.site.nothing().then_some(Effect::ReadSite).into_iter().collect(),
             Event::Batch(Some(batch)) => {
                 self.spool.sent((), now);
-                vec![Effect::Send(Body::Telemetry(batch))]
+                let due = self.times_pings && self.timed.is_none_or(|sent| now >= sent + TIME_EVERY);
+                // Ahead of the batch, whose storing is no part of the way there and back.
+                let ping = due.then(|| self.timed_ping(now));
+                ping.into_iter().chain([Effect::Send(Body::Telemetry(batch))]).collect()
             }
             Event::Batch(None) => {
                 let after = self.spool_acked;
@@ -428,11 +450,16 @@ impl Session {
             && self.ping.is_none()
             && now >= self.last_heard + interval
         {
-            self.pings += 1;
+            effects.push(self.timed_ping(now));
             self.ping = Some((self.pings, now + PONG_TIMEOUT));
-            effects.push(Effect::Send(Body::Ping(Ping { nonce: self.pings })));
         }
         effects
+    }
+
+    fn timed_ping(&mut self, now: Duration) -> Effect {
+        self.pings += 1;
+        (self.timing, self.timed) = (Some((self.pings, now)), Some(now));
+        Effect::Send(Body::Ping(Ping { nonce: self.pings }))
     }
 }
 

@@ -10,7 +10,7 @@ fn begin() -> Event {
 }
 
 fn opened(welcome: Welcome) -> (Session, Vec<Effect>) {
-    let mut session = Session::new();
+    let mut session = Session::new(false);
     session.step(begin(), T0);
     let effects = session.step(Event::Frame(Body::Welcome(Welcome { version: 1, ..welcome })), T0);
     (session, effects)
@@ -93,7 +93,7 @@ fn what_is_not_acknowledged_ends_the_session_at_its_deadline() {
 
 #[test]
 fn a_hello_without_an_answer_ends() {
-    let mut session = Session::new();
+    let mut session = Session::new(false);
     session.step(begin(), T0);
     let effects = session.step(Event::Tick, session.deadline().unwrap());
     assert_eq!(ended(&effects).unwrap().retry, Retry::Backoff);
@@ -103,7 +103,7 @@ fn a_hello_without_an_answer_ends() {
 fn each_refusal_has_its_own_patience() {
     use refused::Code;
     let retry = |code: Code, retry_after_ms| {
-        let mut session = Session::new();
+        let mut session = Session::new(false);
         session.step(begin(), T0);
         let refused = Refused { code: code.into(), message: String::new(), retry_after_ms };
         ended(&session.step(Event::Frame(Body::Refused(refused)), T0)).unwrap().retry
@@ -164,6 +164,34 @@ fn silence_is_pinged_only_when_the_plane_asks_and_any_frame_answers() {
 }
 
 #[test]
+fn a_ping_goes_along_with_telemetry_now_and_then_and_its_answer_alone_is_a_round_trip() {
+    let pong = |nonce| Event::Frame(Body::Pong(Pong { nonce }));
+    let telemetry = || Event::Batch(Some(Telemetry::default()));
+    let acked = |seq| Event::Frame(Body::TelemetryAck(TelemetryAck { seq }));
+    let mut session = Session::new(true);
+    session.step(begin(), T0);
+    session.step(Event::Frame(Body::Welcome(Welcome { version: 1, ..Welcome::default() })), T0);
+    let effects = session.step(telemetry(), T0);
+    assert!(
+        matches!(effects[..], [Effect::Send(Body::Ping(Ping { nonce: 1 })), Effect::Send(Body::Telemetry(_))]),
+        "{effects:?}"
+    );
+    let took = Duration::from_millis(40);
+    assert_eq!(session.step(pong(7), T0 + took), []);
+    assert_eq!(session.step(pong(1), T0 + took), [Effect::RoundTrip(took)]);
+    assert_eq!(session.step(pong(1), T0 + took * 2), [], "what a broker delivers twice is measured once");
+    session.step(acked(1), T0 + took);
+    assert_eq!(session.step(telemetry(), T0 + TIME_EVERY / 2).len(), 1);
+    session.step(acked(2), T0 + TIME_EVERY);
+    assert_eq!(session.step(telemetry(), T0 + TIME_EVERY).len(), 2);
+    // One that is never answered ends nothing: the plane need not ask for pings.
+    assert_eq!(session.step(acked(3), T0 + TIME_EVERY).len(), 2);
+    assert_eq!(session.deadline(), None);
+    let (mut own, _) = opened(Welcome::default());
+    assert_eq!(own.step(telemetry(), T0).len(), 1, "a transport that measures itself needs no ping");
+}
+
+#[test]
 fn an_artifact_is_asked_for_once_and_given_up_in_time() {
     let (mut session, _) = opened(Welcome::default());
     let digest = Digest::of(b"x");
@@ -195,7 +223,7 @@ proptest! {
     /// places for commands are kept, and after the end there is silence.
     #[test]
     fn whatever_comes_flights_never_overlap(steps in proptest::collection::vec((any_frame(), 0u8..8, 0u64..20), 1..120)) {
-        let mut session = Session::new();
+        let mut session = Session::new(false);
         let mut now = T0;
         let mut over = session.step(begin(), now).is_empty();
         let (mut reads, mut running) = ([0usize; 3], std::collections::BTreeSet::new());
