@@ -191,6 +191,11 @@ async fn a_shadow_is_shown_the_traffic_while_the_old_version_answers_and_both_ar
         (told && read("2.requests")? > 0.0 && read("2.errors")? == 0.0).then_some(())
     })
     .await;
+    eventually("the link's round trip is in telemetry", async || {
+        let round_trip = metrics(&fleet, &id).await.get("link.rtt_ms").copied()?;
+        (round_trip > 0.0).then_some(())
+    })
+    .await;
     // What takes its place is the version that stood beside.
     want(&fleet, 2, &json!({})).await;
     says(&fleet, &id, 2, "ready").await;

@@ -13,6 +13,7 @@ mod follow;
 mod offline;
 mod place;
 mod ports;
+mod readings;
 #[cfg(test)]
 mod tests;
 
@@ -225,9 +226,10 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
     let (desired, interval) = (wanted.models.clone(), wanted.interval.clone());
 
     let telemetry = {
-        let (spool, models, dir) = (spool.clone(), models.clone(), config.data_dir.clone());
+        let (links, spool, models, dir) = (links.clone(), spool.clone(), models.clone(), config.data_dir.clone());
         components.supervise("telemetry", intake.clone(), move |stop| {
-            let sampler = telemetry::Sampler::new(&dir, Gpus::find(), ports::model_metrics(models.clone()));
+            let extra = readings::all(links.clone(), spool.clone(), models.clone());
+            let sampler = telemetry::Sampler::new(&dir, Gpus::find(), extra);
             let (spool, interval) = (spool.clone(), interval.clone());
             async move {
                 Box::pin(telemetry::run(sampler, spool, interval, stop)).await;

@@ -1,14 +1,13 @@
 //! Small adapters between components that do not know each other.
 
 use crate::bandwidth::Throttle;
+use crate::clock;
 use crate::identity::{Identity, Refused};
 use crate::link::{self, Held, LinkControl, LinkError, LinkHandle};
 use crate::models::{Report, Source};
 use crate::neighbours::{Neighbours, Revoked, Site};
-use crate::observe::telemetry::Extra;
 use crate::state::Spool;
 use crate::twin::{Replica, StatusMap};
-use crate::{clock, infer};
 use aidos_protocol::ModelName;
 use aidos_protocol::artifact::Digest;
 use aidos_protocol::frame::ArtifactGrant;
@@ -191,39 +190,6 @@ pub(super) fn refused(intent: &Replica, revoked: &Revoked) -> Refused {
     })
 }
 
-/// Models whose versions are told one by one: with six numbers each, they fill less than half of a sample.
-const VERSIONED: usize = 8;
-
-/// `model.<name>.requests`, `.failures` and `.p90_us` of the active versions; while two versions of a model are there, also
-/// `model.<name>.<version>.requests`, `.errors` and `.p95_us` of each; while a shadow runs, what it counted.
-pub(super) fn model_metrics(models: infer::Models) -> Extra {
-    Arc::new(move || {
-        let (mut all, list) = (Vec::new(), models.list());
-        for info in list.iter().filter(|info| info.place == infer::Place::Active) {
-            let Ok(done) = models.statistics_of(&info.name, Some(info.version)) else { continue };
-            let stats = &done.inference_stats;
-            all.push((format!("model.{}.requests", info.name), stats.success.count as f64));
-            all.push((format!("model.{}.failures", info.name), stats.fail.count as f64));
-            all.push((format!("model.{}.p90_us", info.name), done.latency.p90_us as f64));
-        }
-        let two = |info: &&infer::ModelInfo| list.iter().filter(|other| other.name == info.name).count() > 1;
-        for info in list.iter().filter(two).take(2 * VERSIONED) {
-            let Some(measures) = models.measures(&info.name, info.place) else { continue };
-            let name = |what: &str| format!("model.{}.{}.{what}", info.name, info.version);
-            all.push((name("requests"), measures.requests as f64));
-            all.push((name("errors"), measures.errors as f64));
-            all.push((name("p95_us"), measures.p95_us.map_or(f64::NAN, |us| us as f64)));
-            if let Some((version, counts)) = models.compared(&info.name).filter(|(version, _)| *version == info.version) {
-                let name = |what: &str| format!("model.{}.{version}.{what}", info.name);
-                all.push((name("shadow_compared"), counts.compared as f64));
-                all.push((name("shadow_agreed"), counts.agreed as f64));
-                all.push((name("shadow_dropped"), counts.dropped as f64));
-            }
-        }
-        all
-    })
-}
-
 /// Appends the agent's own health to `/metrics`.
 pub(super) fn metrics(
     links: Links,
@@ -258,7 +224,7 @@ pub(super) fn metrics(
         }
         if let Some(stats) = spool.stats_now() {
             gauge("aidos_telemetry_waiting_samples", "gauge", "Samples that wait for the link.", stats.waiting as f64);
-            gauge("aidos_telemetry_waiting_bytes", "gauge", "Their bytes on disk.", stats.bytes as f64);
+            gauge("aidos_telemetry_waiting_bytes", "gauge", "Their bytes, as they are stored.", stats.bytes as f64);
             gauge(
                 "aidos_telemetry_lost_samples_total",
                 "counter",
@@ -267,38 +233,4 @@ pub(super) fn metrics(
             );
         }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use aidos_protocol::manifest::Manifest;
-    use aidos_protocol::oip::{InferRequest, Tensor};
-    use aidos_protocol::rollout::Experiment;
-    use std::path::Path;
-
-    #[tokio::test]
-    async fn versions_are_told_one_by_one_only_while_there_are_two() {
-        let models = infer::Models::new(infer::Settings::default());
-        let (name, file): (ModelName, _) = ("digits".parse().unwrap(), Path::new(env!("CARGO_MANIFEST_DIR")));
-        let file = file.join("../models/digits/digits.onnx");
-        let extra = model_metrics(models.clone());
-        let names = |extra: &Extra| extra().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
-        models.load(&name, 1, &file, Manifest::default()).await.unwrap();
-        models.activate(&name, 1).unwrap();
-        assert_eq!(names(&extra), ["model.digits.requests", "model.digits.failures", "model.digits.p90_us"]);
-        let info = models.load(&name, 2, &file, Manifest::default()).await.unwrap();
-        models.experiment(&name, Some((2, Experiment::Shadow { percent: 100 })));
-        let port = &info.signature.inputs[0];
-        let shape: Vec<usize> = port.shape.iter().flatten().map(|dim| dim.unwrap_or(1)).collect();
-        let zeros = vec![0.0; shape.iter().product()];
-        let request = InferRequest::of(vec![Tensor::fp32(&port.name, shape, &zeros).unwrap()]);
-        models.infer(&name, None, request).await.unwrap();
-        let all = extra();
-        let value = |name: &str| all.iter().find(|(is, _)| is == name).unwrap_or_else(|| panic!("{name} in {all:?}")).1;
-        assert_eq!((value("model.digits.1.requests"), value("model.digits.1.errors")), (1.0, 0.0));
-        assert!(value("model.digits.1.p95_us") > 0.0);
-        let shadow = value("model.digits.2.shadow_compared") + value("model.digits.2.shadow_dropped");
-        assert!(shadow <= 1.0);
-    }
 }

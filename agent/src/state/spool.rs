@@ -61,7 +61,7 @@ impl Default for SpoolLimits {
 pub struct SpoolStats {
     /// Samples that wait, in memory and on disk.
     pub waiting: u64,
-    /// Their bytes on disk.
+    /// Their bytes, as they are stored.
     pub bytes: u64,
     /// Samples dropped unsent over the device's life.
     pub lost_samples: u64,
@@ -104,7 +104,7 @@ impl State {
     fn stats(&self) -> SpoolStats {
         SpoolStats {
             waiting: self.stored + self.fresh.len() as u64,
-            bytes: self.bytes,
+            bytes: self.bytes + self.fresh.iter().map(Row::bytes).sum::<u64>(),
             lost_samples: self.lost_samples,
             lost_bytes: self.lost_bytes,
             newest: self.next.saturating_sub(1),
