@@ -1,15 +1,16 @@
 /** All rollouts, newest first. */
 import { Select, TextInput } from "@mantine/core";
 import { IconRocket } from "@tabler/icons-react";
-import { getRouteApi, Link } from "@tanstack/react-router";
+import { getRouteApi } from "@tanstack/react-router";
 import { useEffect, useState } from "react";
-import { api, type Schemas } from "~/api/client";
+import { api, http, type Schemas } from "~/api/client";
 import { session } from "~/api/session";
 import { text } from "~/text";
 import { integer } from "~/ui/format";
 import { ButtonLink } from "~/ui/ButtonLink";
 import { Name } from "~/ui/Name";
 import { PAGE, paging } from "~/ui/paging";
+import { RowLink } from "~/ui/RowLink";
 import { ResourceTable, type ResourceColumn } from "~/ui/ResourceTable";
 import { Empty, PageHead } from "~/ui/Section";
 import { StateBadge, type Tone } from "~/ui/StateBadge";
@@ -28,7 +29,7 @@ const devicesOf = (rollout: Rollout) => rollout.waves.reduce((sum, wave) => sum 
 const columns: readonly ResourceColumn<Rollout>[] = [
   {
     id: "subject", header: words.subject, width: "minmax(6rem, 1.4fr)", value: ({ subject, version }) => `${subject}@${version}`,
-    cell: ({ id, subject, version }) => <Link className="main" to="/rollouts/$rollout" params={{ rollout: id }}><Name>{`${subject}@${version}`}</Name></Link>,
+    cell: ({ id, subject, version }) => <RowLink className="main" to="/rollouts/$rollout" id={id}><Name>{`${subject}@${version}`}</Name></RowLink>,
   },
   { id: "selector", header: words.selector, width: "minmax(8rem, 1.4fr)", wide: true, value: ({ selector }) => selector, cell: ({ selector }) => <Name mono>{selector || text.rollouts.everyone}</Name> },
   { id: "phase", header: words.phase, width: "6.5rem", value: ({ phase }) => phase, cell: ({ phase }) => <StateBadge tone={PHASE_TONES[phase]}>{words.phases[phase]}</StateBadge> },
@@ -40,8 +41,8 @@ const columns: readonly ResourceColumn<Rollout>[] = [
 export function Rollouts() {
   const search = route.useSearch();
   const navigate = route.useNavigate();
-  const query = { limit: PAGE, ...(search.subject && { subject: search.subject }), ...(search.phase && { phase: search.phase }) };
-  const rollouts = api.useInfiniteQuery("get", "/api/v1/rollouts", { params: { query } }, paging);
+  const query = { ...(search.subject && { subject: search.subject }), ...(search.phase && { phase: search.phase }) };
+  const rollouts = api.useInfiniteQuery("get", "/api/v1/rollouts", { params: { query: { limit: PAGE, ...query } } }, paging);
   const [typed, setTyped] = useState(search.subject ?? "");
   useEffect(() => setTyped(search.subject ?? ""), [search.subject]);
   const filter = (change: Partial<typeof search>) => void navigate({ search: (before) => ({ ...before, ...change }), replace: true });
@@ -77,6 +78,7 @@ export function Rollouts() {
         pages={rollouts}
         columns={columns}
         rowId={({ id }) => id}
+        read={(page) => http.GET("/api/v1/rollouts", { params: { query: { ...query, ...page } } })}
         empty={
           <div className="section">
             {filtered ? <Empty title={words.noneMatch} /> : <Empty title={words.none} lead={words.noneLead} command="aidos rollout create digits@2 --to site=lab --waves 1%,10%,100% --soak 10m" />}
