@@ -1,38 +1,25 @@
 /** Writes all rows of a list to a file. It reads them by itself in large pages; what is loaded on the page stays as it is. */
 import { Button, Menu } from "@mantine/core";
 import { IconDownload } from "@tabler/icons-react";
-import { useRef, useState } from "react";
+import { useState } from "react";
 import { text } from "~/text";
 import { csv, download } from "./export";
-import { everything, rowsOf, type Pages, type ReadPage } from "./paging";
+import { everything, type ReadPage } from "./paging";
 import type { ResourceColumn } from "./TableRow";
 import { failed, told } from "./toast";
 
 interface Props<T> {
   readonly label: string;
-  readonly pages: Pages<T>;
   readonly columns: readonly ResourceColumn<T>[];
-  /** Absent: the list's own pages are loaded to the end. */
-  readonly read?: ReadPage<T> | undefined;
+  readonly read: ReadPage<T>;
 }
 
-export function ExportMenu<T>({ label, pages, columns, read }: Props<T>) {
+export function ExportMenu<T>({ label, columns, read }: Props<T>) {
   const [count, setCount] = useState<number>();
-  const latest = useRef(pages);
-  latest.current = pages;
-  const loaded = async (): Promise<T[]> => {
-    while (latest.current.hasNextPage) {
-      setCount(rowsOf(latest.current).length);
-      await latest.current.fetchNextPage();
-      await new Promise((resolve) => requestAnimationFrame(resolve));
-      if (latest.current.error) throw latest.current.error;
-    }
-    return rowsOf(latest.current);
-  };
   const write = async (kind: "csv" | "json") => {
     try {
       setCount(0);
-      const rows = await (read ? everything(read, setCount) : loaded());
+      const rows = await everything(read, setCount);
       const written = columns.filter((column) => column.header);
       const name = `${label.toLowerCase().replace(/\W+/g, "-")}.${kind}`;
       if (kind === "json") download(name, "application/json", JSON.stringify(rows, undefined, 2));

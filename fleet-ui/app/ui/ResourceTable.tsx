@@ -37,7 +37,7 @@ interface Props<T> {
   readonly bulk?: (rows: T[], clear: () => void) => ReactNode;
   readonly height?: string;
   /** How exports read the same list. */
-  readonly read?: ReadPage<T>;
+  readonly read: ReadPage<T>;
 }
 
 export function ResourceTable<T extends object>({ label, pages, columns, rowId, rowName, empty, sort, onSort, bulk, height, read }: Props<T>) {
@@ -160,7 +160,7 @@ export function ResourceTable<T extends object>({ label, pages, columns, rowId, 
       </div>
       <Group justify="space-between" className="table-foot">
         <span className="dim nums" aria-live="polite">{text.ui.rows(shown, pages.hasNextPage || shown < rows.length)}</span>
-        <ExportMenu label={label} pages={pages} columns={columns} read={read} />
+        <ExportMenu label={label} columns={columns} read={read} />
       </Group>
     </div>
   );

@@ -1,7 +1,7 @@
 /** What was rolled out and deployed to a device, newest first, and what became of it there. */
 import { Text } from "@mantine/core";
 import { Link } from "@tanstack/react-router";
-import { api } from "~/api/client";
+import { api, http } from "~/api/client";
 import { text } from "~/text";
 import { Name } from "~/ui/Name";
 import { PAGE, paging } from "~/ui/paging";
@@ -36,7 +36,7 @@ export function Updates({ id }: { id: string }) {
   return (
     <Section title={words.tabs.updates}>
       <Text size="sm" className="dim" mb="sm">{words.updatesLead}</Text>
-      <ResourceTable label={words.tabs.updates} pages={updates} columns={columns} rowId={(update) => update.id} empty={<Empty title={words.noUpdates} lead={words.noUpdatesLead} command={`aidos device updates ${id}`} />} height="480px" />
+      <ResourceTable label={words.tabs.updates} pages={updates} columns={columns} rowId={(update) => update.id} read={(query) => http.GET("/api/v1/devices/{device}/updates", { params: { path: { device: id }, query } })} empty={<Empty title={words.noUpdates} lead={words.noUpdatesLead} command={`aidos device updates ${id}`} />} height="480px" />
     </Section>
   );
 }
