@@ -1,6 +1,7 @@
 //! What one room needs of another that it must not import, passed through.
 
 use crate::fleet::{ArtifactSource, DeviceKey, DeviceRow, Devices, Live, Telemetry, TrustSource, TwinError, Twins, What, Wish};
+use crate::platform::db::StoreError;
 use crate::registry::{Artifacts, Held, Trust};
 use crate::rollouts::{Account, Change, Desired, DeviceFacts, DevicePage, Fleet, FleetError, Status, Wanted};
 use crate::tenants::Caller;

@@ -36,7 +36,7 @@ impl Deployments {
         if !self.fleet.exists(tenant, device).await? {
             return Err(DeploymentError::NoDevice(device));
         }
-        let online = self.fleet.device(tenant, device).await?.is_some_and(|device| device.online);
+        let online = self.fleet.devices(tenant, &[device]).await?.get(&device).is_some_and(|device| device.online);
         let mut updates = updates_store::updates(self.db.pool(), tenant, device, before, limit).await?;
         for update in updates.iter_mut().filter(|_| !online) {
             update.progress = update.progress.map(|progress| match progress {

@@ -87,7 +87,7 @@ impl Transport for Shared {
         };
         let (send, receive) = connection.open_bi().await.map_err(failed)?;
         let sink = Sink { frames: FramedWrite::new(send, codec()), connection };
-        Ok(Connection { sink: Box::new(sink), stream: Box::new(Stream(FramedRead::new(receive, codec()))) })
+        Ok(Connection { sink: Box::new(sink), stream: Box::new(Stream(FramedRead::new(receive, codec()))), gauge: None })
     }
 }
 
