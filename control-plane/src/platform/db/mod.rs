@@ -180,6 +180,10 @@ impl Db {
     pub(crate) async fn close(&self) {
         if let Some(writers) = &self.writers {
             writers.close().await;
+            // The last connection does so as it closes, unless one of somebody else is open; then the file alone would be of yesterday.
+            if let Err(error) = self.pool.execute("PRAGMA wal_checkpoint(TRUNCATE)").await {
+                tracing::warn!(%error, "what was written last stays in the log beside the database");
+            }
         }
         self.pool.close().await;
     }
