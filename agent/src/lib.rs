@@ -9,6 +9,7 @@ pub mod bundle;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod drain;
 mod fault;
 pub mod identity;
 pub mod infer;

@@ -158,8 +158,25 @@ fn frames() -> Vec<(&'static str, Body)> {
         ),
         (
             "command_tail_logs",
-            Body::Command(command(command::Kind::TailLogs(frame::TailLogs { lines: 10, level: "warn".into() }))),
+            Body::Command(command(command::Kind::TailLogs(frame::TailLogs {
+                lines: 10,
+                level: "warn".into(),
+                ..Default::default()
+            }))),
         ),
+        (
+            "command_tail_logs_on",
+            Body::Command(command(command::Kind::TailLogs(frame::TailLogs {
+                lines: 10,
+                level: "warn".into(),
+                after: Some(0),
+                boot_id: Some(4),
+                wait_s: 30,
+            }))),
+        ),
+        ("command_probe", Body::Command(command(command::Kind::Probe(frame::Probe {})))),
+        ("command_drain", Body::Command(command(command::Kind::Drain(frame::Drain { wait_s: 30 })))),
+        ("command_undrain", Body::Command(command(command::Kind::Undrain(frame::Undrain {})))),
         (
             "command_infer",
             Body::Command(command(command::Kind::Infer(frame::Infer {

@@ -2,14 +2,17 @@
 //!
 //! Pure: it judges what it is given, so that the same judgement holds for a running agent and for one that does not run.
 
+use crate::link::Reached;
 use crate::neighbours;
 use crate::state::SpoolStats;
 use aidos_protocol::ModelName;
+use aidos_protocol::api::commands::{Check, CheckLevel};
 use aidos_protocol::artifact::Digest;
 use aidos_protocol::time::Micros;
 use aidos_protocol::twin::{ModelState, ModelStatus, TrustState, TrustStatus};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 /// Free bytes below which the disk is a problem: twice what downloads leave free.
 const LEAST_FREE: u64 = 128 << 20;
@@ -43,6 +46,28 @@ pub struct Finding {
     pub hint: String,
 }
 
+impl From<Finding> for Check {
+    fn from(finding: Finding) -> Self {
+        let level = match finding.level {
+            Level::Ok => CheckLevel::Ok,
+            Level::Warn => CheckLevel::Warn,
+            Level::Fail => CheckLevel::Fail,
+        };
+        Self { check: finding.what, level, detail: finding.detail, advice: finding.hint }
+    }
+}
+
+/// How it goes with inference.
+#[derive(Debug, Clone)]
+pub struct Inference {
+    /// Where requests are answered.
+    pub address: SocketAddr,
+    /// Since when no new ones are taken, if they are not.
+    pub drained: Option<Micros>,
+    /// What hangs in the engine, if anything does.
+    pub stuck: Option<String>,
+}
+
 /// What the judgement is made from. `None`: not known, or not there.
 #[derive(Debug, Default)]
 pub struct Health {
@@ -56,6 +81,12 @@ pub struct Health {
     pub clock_offset_us: Option<i64>,
     /// Bytes free for the agent's state.
     pub disk_free: Option<u64>,
+    /// Why nothing can be written where the agent's state is, if nothing can.
+    pub write_error: Option<String>,
+    /// The control plane's addresses as they were tried.
+    pub reached: Vec<Reached>,
+    /// How it goes with inference, once the agent runs.
+    pub inference: Option<Inference>,
     /// What carries the link; `None` while there is none or no agent runs.
     pub transport: Option<String>,
     /// Why there is no link, or not the preferred one.
@@ -84,6 +115,8 @@ pub fn findings(health: &Health) -> Vec<Finding> {
     if health.running && health.certificate.is_some() {
         all.push(link(health));
     }
+    all.extend(health.reached.iter().map(|one| endpoint(one, health.transport.is_some())));
+    all.extend(health.inference.as_ref().map(|all| inference(all, health.now)));
     all.extend(health.trust.as_ref().map(trust));
     all.extend(health.neighbours.map(near));
     all.extend(health.spool.map(telemetry));
@@ -146,6 +179,10 @@ fn clock(health: &Health) -> Finding {
 }
 
 fn disk(health: &Health) -> Finding {
+    if let Some(error) = &health.write_error {
+        let hint = "check who owns the data directory and whether its file system is mounted read-only or broken (`dmesg`)";
+        return finding("disk", Level::Fail, format!("nothing can be written: {error}"), hint);
+    }
     match health.disk_free {
         Some(free) if free < LEAST_FREE => {
             let hint = "free some space; until then no model is fetched and telemetry is dropped";
@@ -178,6 +215,33 @@ fn link(health: &Health) -> Finding {
             finding("link", Level::Warn, format!("{transport}: {}", health.link_note), "open 7070/udp towards the control plane")
         }
         Some(transport) => finding("link", Level::Ok, transport, ""),
+    }
+}
+
+fn endpoint(Reached { endpoint, address, outcome }: &Reached, linked: bool) -> Finding {
+    let what = format!("endpoint {endpoint}");
+    match outcome {
+        Ok(took) => finding(&what, Level::Ok, format!("{address} answers in {} ms", took.as_millis()), ""),
+        Err(error) => {
+            // One way of two may be closed; models are fetched over the API alone.
+            let level = if linked && *endpoint != "api" { Level::Warn } else { Level::Fail };
+            let port = if *endpoint == "quic" { "UDP" } else { "TCP" };
+            let hint = format!("let {port} through to {address}, and check that the control plane runs there");
+            finding(&what, level, format!("{address} cannot be reached: {error}"), &hint)
+        }
+    }
+}
+
+fn inference(Inference { address, drained, stuck }: &Inference, now: Micros) -> Finding {
+    const WHAT: &str = "inference";
+    match (stuck, drained) {
+        (Some(stuck), _) => finding(WHAT, Level::Fail, stuck, "restart the agent, and deploy a version of the model that ends"),
+        (None, Some(since)) => {
+            let minutes = (now.0 - since.0).max(0) / 60_000_000;
+            let detail = format!("drained {minutes} min ago: no new requests are taken");
+            finding(WHAT, Level::Warn, detail, "when the work on it is done: `aidos device undrain ID`")
+        }
+        (None, None) => finding(WHAT, Level::Ok, format!("answers at {address}"), ""),
     }
 }
 
@@ -262,6 +326,7 @@ fn model(name: &ModelName, status: &ModelStatus) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn healthy() -> Health {
         Health {
@@ -278,6 +343,14 @@ mod tests {
         findings(health).into_iter().filter(|finding| finding.level != Level::Ok).collect()
     }
 
+    fn reached(endpoint: &'static str, outcome: Result<Duration, String>) -> Vec<Reached> {
+        vec![Reached { endpoint, address: "plane:7070".into(), outcome }]
+    }
+
+    fn answering() -> Inference {
+        Inference { address: "127.0.0.1:7080".parse().unwrap(), drained: None, stuck: None }
+    }
+
     fn sited(sited: bool, shunned: usize) -> neighbours::View {
         neighbours::View { enabled: true, sited, known: 3, met: 2, shunned, ..neighbours::View::default() }
     }
@@ -292,6 +365,8 @@ mod tests {
         for state in [TrustState::Unsigned, TrustState::Verified] {
             assert_eq!(wrong(&Health { trust: Some(trusting(state)), ..healthy() }), []);
         }
+        assert_eq!(wrong(&Health { reached: reached("api", Ok(Duration::ZERO)), ..healthy() }), []);
+        assert_eq!(wrong(&Health { inference: Some(answering()), ..healthy() }), []);
         for neighbours in [neighbours::View::default(), sited(true, 0)] {
             assert_eq!(wrong(&Health { neighbours: Some(neighbours), ..healthy() }), []);
         }
@@ -310,6 +385,11 @@ mod tests {
             ("clock", Health { clock_offset_us: Some(-DAY), ..healthy() }),
             ("disk", Health { disk_free: Some(1), ..healthy() }),
             ("disk", Health { disk_free: None, ..healthy() }),
+            ("disk", Health { write_error: Some("read-only".into()), ..healthy() }),
+            ("endpoint api", Health { reached: reached("api", Err("no answer".into())), ..healthy() }),
+            ("endpoint mqtt", Health { reached: reached("mqtt", Err("no answer".into())), ..healthy() }),
+            ("inference", Health { inference: Some(Inference { drained: Some(Micros(0)), ..answering() }), ..healthy() }),
+            ("inference", Health { inference: Some(Inference { stuck: Some("hangs".into()), ..answering() }), ..healthy() }),
             ("ledger", Health { ledger_error: Some("page 7".into()), ..healthy() }),
             ("ledger", Health { ledger_set_aside: Some("/x".into()), ..healthy() }),
             ("link", Health { transport: None, ..healthy() }),
@@ -325,5 +405,16 @@ mod tests {
             assert_eq!(found.iter().map(|finding| finding.what.as_str()).collect::<Vec<_>>(), [what], "{health:?}");
             assert!(!found[0].hint.is_empty() && !found[0].detail.is_empty());
         }
+    }
+
+    #[test]
+    fn a_second_way_that_is_closed_is_less_than_the_only_one() {
+        let level = |endpoint, transport: Option<&str>| {
+            let reached = reached(endpoint, Err("no answer".into()));
+            let health = Health { reached, transport: transport.map(str::to_owned), ..healthy() };
+            wrong(&health).into_iter().find(|finding| finding.what.starts_with("endpoint")).unwrap().level
+        };
+        assert_eq!(level("mqtt", Some("quic")), Level::Warn);
+        assert_eq!((level("mqtt", None), level("api", Some("quic"))), (Level::Fail, Level::Fail));
     }
 }

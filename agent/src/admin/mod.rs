@@ -14,6 +14,6 @@ mod wire;
 
 pub use cli::Cli;
 pub use client::{AdminError, ImportError, call, import_bundle};
-pub use doctor::{Finding, Health, findings};
+pub use doctor::{Finding, Health, Inference, findings};
 pub use server::{Agent, SOCKET, listen, serve};
 pub use wire::{Answer, LinkView, Request, StatusView};

@@ -112,7 +112,10 @@ pub(super) fn status(output: Output, status: &StatusView) -> Done {
             status.device_id.map_or_else(|| "has not joined; see `aidos-agent join --help`".to_owned(), |id| id.to_string());
         let mut rows = vec![row(["device", &device]), row(["agent", &format!("{} (pid {})", status.version, status.pid)])];
         rows.push(row(["data", &status.data_dir]));
-        rows.push(row(["inference", &format!("http://{}", status.serve_addr)]));
+        let taken = status.drained.map_or_else(String::new, |since| {
+            format!(", drained since {}: takes no requests until `aidos device undrain`", time(since))
+        });
+        rows.push(row(["inference", &format!("http://{}{taken}", status.serve_addr)]));
         if status.device_id.is_some() {
             let link = &status.link;
             let how = if link.transport.is_empty() {

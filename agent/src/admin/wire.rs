@@ -93,6 +93,9 @@ pub struct StatusView {
     pub telemetry_lost: u64,
     /// Edits made here that the control plane has not acknowledged.
     pub edits_pending: u64,
+    /// Since when it takes no new inference requests; absent while it takes them.
+    #[serde(default)]
+    pub drained: Option<Micros>,
     /// Since when the agent runs.
     pub started: Micros,
 }

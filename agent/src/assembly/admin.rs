@@ -1,15 +1,16 @@
 //! What the admin socket asks, answered from the components.
 
+use super::checkup::Checkup;
 use super::offline::take_bundle;
 use super::ports::Links;
-use crate::admin::{Agent, Finding, Health, LinkView, StatusView, findings};
+use crate::admin::{Agent, Finding, LinkView, StatusView};
 use crate::bundle::Imported;
 use crate::clock;
 use crate::identity::Identity;
 use crate::models::Reconciler;
-use crate::neighbours::Neighbours;
 use crate::observe::{LogLine, Logs};
-use crate::state::{Chunks, Ledger, Pins, Spool, free_bytes};
+use crate::serve::Traffic;
+use crate::state::{Chunks, Pins, Spool};
 use crate::trust::Guard;
 use crate::twin::Replica;
 use aidos_protocol::ModelName;
@@ -25,11 +26,11 @@ pub(super) struct Desk {
     pub(super) data_dir: PathBuf,
     pub(super) serve_addr: SocketAddr,
     pub(super) identity: Identity,
-    pub(super) ledger: Ledger,
     pub(super) links: Links,
     pub(super) intent: Replica,
     pub(super) reconciler: Reconciler,
-    pub(super) neighbours: Neighbours,
+    pub(super) traffic: Traffic,
+    pub(super) checkup: Checkup,
     pub(super) store: Chunks,
     pub(super) pins: Pins,
     pub(super) guard: Guard,
@@ -61,6 +62,7 @@ impl Agent for Desk {
             telemetry_waiting: spool.waiting,
             telemetry_lost: spool.lost_samples,
             edits_pending: self.intent.pending().await.len() as u64,
+            drained: self.traffic.closed(),
             started: self.started,
         }
     }
@@ -79,30 +81,7 @@ impl Agent for Desk {
     }
 
     async fn doctor(&self) -> Vec<Finding> {
-        let link = self.links.handle().state().borrow().clone();
-        let ledger = self.ledger.clone();
-        let checked = tokio::task::spawn_blocking(move || ledger.check().err().map(|error| error.to_string())).await;
-        let health = Health {
-            now: clock::now(),
-            certificate: Some(self.identity.validity()),
-            identity_error: None,
-            clock_offset_us: link.clock_offset_us,
-            disk_free: free_bytes(&self.data_dir).ok(),
-            transport: link.transport.map(str::to_owned),
-            link_note: link.note,
-            ledger_error: checked.unwrap_or_else(|error| Some(error.to_string())),
-            ledger_set_aside: self.ledger.set_aside().map(|aside| aside.path.display().to_string()),
-            rotten: self.reconciler.verify_files().await.unwrap_or_default(),
-            models: self.reconciler.statuses(),
-            trust: Some(self.guard.told()),
-            spool: Some(self.spool.stats().await),
-            neighbours: Some(self.neighbours.view()),
-            running: true,
-        };
-        if !health.rotten.is_empty() {
-            self.reconciler.retry();
-        }
-        findings(&health)
+        self.checkup.findings().await
     }
 
     async fn import(&self, file: PathBuf) -> Result<Imported, String> {

@@ -8,6 +8,7 @@
 //! any point loses none of what was acknowledged to anybody.
 
 mod admin;
+mod checkup;
 mod components;
 mod follow;
 mod offline;
@@ -22,7 +23,7 @@ pub use place::identity_dir;
 
 use crate::admin as socket;
 use crate::clock;
-use crate::commands::Commands;
+use crate::commands::{Commands, Means};
 use crate::config::Config;
 use crate::identity::{Identity, IdentityError};
 use crate::infer::{self, Models};
@@ -38,6 +39,7 @@ use crate::twin::{Replica, Signer, StatusMap, Voucher};
 use crate::update::{Here, Journal, Surroundings};
 use aidos_protocol::twin::path;
 use aidos_protocol::{DeviceId, Subject};
+use checkup::Checkup;
 use components::{Components, Tell};
 use follow::{Layers, follow_intent};
 use place::Place;
@@ -206,11 +208,13 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
     let components = Components::new(tell);
     let (intake, serving, linking) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
 
+    let drain = ports::drain(ledger.clone(), statuses.clone())?;
     let context = ServeContext {
         not_ready: {
             let shutdown = shutdown.clone();
             Arc::new(move || shutdown.is_cancelled().then(|| "the agent is stopping".to_owned()))
         },
+        traffic: drain.traffic().clone(),
         metrics: ports::metrics(links.clone(), spool.clone(), neighbours.clone(), started),
     };
     let serve_task = tokio::spawn(serve::run(listener, serve::router(models.clone(), context), serving.clone()));
@@ -295,13 +299,22 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
         })
     };
 
-    let commands = Commands::new(
-        Inbox::open(ledger.clone(), boot)?,
-        models,
-        logging.logs.clone(),
-        Arc::new(components.clone()),
-        links.plane_clock(),
-    );
+    let traffic = drain.traffic().clone();
+    let checkup = Checkup {
+        data_dir: config.data_dir.clone(),
+        serve_addr,
+        ledger: ledger.clone(),
+        links: links.clone(),
+        models: models.clone(),
+        reconciler: reconciler.clone(),
+        neighbours,
+        guard: guard.clone(),
+        spool: spool.clone(),
+        traffic: traffic.clone(),
+    };
+    let (restart, examine) = (Arc::new(components.clone()), Arc::new(checkup.clone()));
+    let means = Means { models, logs: logging.logs.clone(), restart, drain, examine };
+    let commands = Commands::new(Inbox::open(ledger.clone(), boot)?, means, links.plane_clock());
     let ports = Ports {
         intent: Arc::new(intent.clone()),
         status: Arc::new(statuses.map()),
@@ -314,11 +327,11 @@ async fn start(config: Config, logging: Logging, shutdown: CancellationToken) ->
         data_dir: config.data_dir.clone(),
         serve_addr,
         identity: identity.clone(),
-        ledger: ledger.clone(),
         links: links.clone(),
         intent,
         reconciler,
-        neighbours,
+        traffic,
+        checkup,
         store,
         pins,
         guard,

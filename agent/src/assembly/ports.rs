@@ -2,17 +2,19 @@
 
 use crate::bandwidth::Throttle;
 use crate::clock;
+use crate::drain::Drain;
 use crate::identity::{Identity, Refused};
 use crate::link::{self, Held, LinkControl, LinkError, LinkHandle};
 use crate::models::{Report, Source};
 use crate::neighbours::{Neighbours, Revoked, Site};
-use crate::state::Spool;
+use crate::serve::Traffic;
+use crate::state::{Ledger, LedgerError, Spool};
 use crate::twin::{Replica, StatusMap};
 use aidos_protocol::ModelName;
 use aidos_protocol::artifact::Digest;
 use aidos_protocol::frame::ArtifactGrant;
 use aidos_protocol::time::Micros;
-use aidos_protocol::twin::{IntentView, LinkStatus, ModelStatus, SignedHealth, Transfer, path};
+use aidos_protocol::twin::{DrainStatus, IntentView, LinkStatus, ModelStatus, SignedHealth, Transfer, path};
 use async_trait::async_trait;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -159,6 +161,15 @@ pub(super) async fn report_link(handle: LinkHandle, statuses: Statuses, stop: Ca
             changed = states.changed() => if changed.is_err() { return stop.cancelled().await },
         }
     }
+}
+
+/// The drain as the last start left it; the device's status follows it.
+pub(super) fn drain(ledger: Ledger, statuses: Statuses) -> Result<Drain, LedgerError> {
+    let told = move |since: Option<_>| match since {
+        Some(since_us) => statuses.set(path::DRAIN, &DrainStatus { since_us }),
+        None => statuses.map().remove(path::DRAIN),
+    };
+    Drain::open(ledger, Traffic::default(), Arc::new(told))
 }
 
 /// Seconds between samples as intent has it (`telemetry.interval_s`), or `default`.

@@ -98,6 +98,30 @@ async fn a_device_that_is_cut_off_answers_takes_edits_and_has_them_after_a_resta
 }
 
 #[tokio::test]
+async fn a_device_that_was_drained_starts_drained_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    joined(dir.path());
+    with_digits(dir.path()).await;
+    let statuses = Statuses::new(StatusMap::new(1));
+    let drain = ports::drain(Ledger::open(dir.path()).unwrap(), statuses.clone()).unwrap();
+    let since = drain.drain(clock::now()).await.unwrap();
+    assert_eq!(statuses.map().get(path::DRAIN).unwrap()["since_us"], since.0);
+    drop(drain);
+
+    let stop = CancellationToken::new();
+    let running = run(config(dir.path()), stop.clone()).await.unwrap();
+    let (status, why) = get(running.serve_addr, "/v2/health/ready").await;
+    assert!(status == 503 && why.contains("drained"), "{status} {why}");
+    assert_eq!(get(running.serve_addr, "/v2/health/live").await.0, 200);
+    let status: StatusView = call(dir.path(), &Request::Status).await.unwrap();
+    assert_eq!(status.drained, Some(since));
+    let findings: Vec<Finding> = call(dir.path(), &Request::Doctor).await.unwrap();
+    assert!(findings.iter().any(|finding| finding.what == "inference" && finding.detail.contains("drained")), "{findings:?}");
+    stop.cancel();
+    running.join().await.unwrap();
+}
+
+#[tokio::test]
 async fn doctor_finds_the_missing_link_and_a_rotten_model_and_says_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     joined(dir.path());
@@ -108,7 +132,7 @@ async fn doctor_finds_the_missing_link_and_a_rotten_model_and_says_what_to_do() 
     std::fs::remove_file(&file).unwrap();
     std::fs::write(&file, b"rotten").unwrap();
     let findings: Vec<Finding> = call(dir.path(), &Request::Doctor).await.unwrap();
-    for what in ["link", "model file"] {
+    for what in ["link", "endpoint api", "endpoint quic", "endpoint mqtt", "model file"] {
         let found = findings.iter().find(|finding| finding.what == what).unwrap_or_else(|| panic!("{what}: {findings:?}"));
         assert!(!found.hint.is_empty(), "{found:?}");
     }

@@ -252,6 +252,16 @@ impl Models {
         Ok(locked(&version.stats).custom(values, MAX_CUSTOM - TRIAL_MEASURES))
     }
 
+    /// What hangs in the engine and cannot be ended, in words, if anything does.
+    pub fn stuck(&self) -> Option<String> {
+        if self.0.loads_over_time.load(Ordering::Acquire) > 0 {
+            return Some("a model is still being loaded long after its time".to_owned());
+        }
+        let hangs = |slots: &Slots<Arc<Version>>| slots.iter().any(|(.., version)| version.overruns.load(Ordering::Acquire) > 0);
+        let name = self.shelf().iter().find(|(_, slots)| hangs(slots)).map(|(name, _)| name.clone())?;
+        Some(format!("a request to {name} still runs long after its time"))
+    }
+
     /// Whether work that nobody waits for may begin.
     pub(super) fn has_spare_seat(&self) -> bool {
         self.0.compute.has_spare()

@@ -10,6 +10,7 @@ mod meter;
 mod mqtt;
 mod ports;
 mod quic;
+mod reach;
 mod renew;
 mod run;
 mod session;
@@ -22,6 +23,7 @@ pub use ports::{
     RevocationPort, SpoolPort, StatusPort, StatusPosition, channel,
 };
 pub use quic::Quic;
+pub use reach::{Reached, reach};
 pub use renew::keep_certificate_fresh;
 pub use run::run;
 pub use transport::{ConnectError, Connection, FrameSink, FrameStream, Lost, Transport};

@@ -11,5 +11,5 @@ pub mod telemetry;
 pub use gpu::Gpus;
 pub use inventory::{collect, hostname, memory_bytes};
 pub use logging::{Logging, SetLevel};
-pub use logs::{LogLine, Logs};
+pub use logs::{Behind, LogLine, Logs};
 pub use telemetry::resident_bytes;

@@ -9,6 +9,9 @@ use axum::{
 };
 use std::time::Duration;
 
+/// When to look again at a drained device: people undrain it, whose work takes minutes; a load balancer looks more often anyway.
+const DRAINED: Duration = Duration::from_secs(30);
+
 /// An answer that says what is wrong.
 #[derive(Debug)]
 pub(super) struct ServeError {
@@ -23,6 +26,13 @@ impl ServeError {
     }
     pub(super) fn retry(error: impl Into<String>, after: Duration) -> Self {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, error: error.into(), retry_after: Some(after) }
+    }
+    /// No new request is taken, until an operator says otherwise.
+    pub(super) fn drained() -> Self {
+        Self::retry(
+            "this device is drained: it takes no requests until an operator undrains it (`aidos device undrain`)",
+            DRAINED,
+        )
     }
     pub(super) fn no_route(path: &str) -> Self {
         Self::new(

@@ -22,5 +22,8 @@ pub(super) async fn live() -> StatusCode {
 }
 
 pub(super) async fn ready(State(context): State<ServeContext>) -> Result<StatusCode, ServeError> {
-    (context.not_ready)().map_or(Ok(StatusCode::OK), |why| Err(ServeError::retry(why, LOOK_AGAIN)))
+    if let Some(why) = (context.not_ready)() {
+        return Err(ServeError::retry(why, LOOK_AGAIN));
+    }
+    if context.traffic.closed().is_some() { Err(ServeError::drained()) } else { Ok(StatusCode::OK) }
 }

@@ -1,6 +1,6 @@
 //! `POST …/infer`: a bounded body in, tensors through a model, an answer in the form that was asked for.
 
-use super::{error::ServeError, models::Wanted};
+use super::{ServeContext, error::ServeError, models::Wanted};
 use crate::infer::Models;
 use aidos_protocol::oip::{HEADER_LENGTH, InferRequest, MAX_BODY};
 use axum::{
@@ -79,9 +79,11 @@ fn too_large(length: usize) -> ServeError {
 pub(super) async fn infer(
     State(models): State<Models>,
     State(bodies): State<Bodies>,
+    State(context): State<ServeContext>,
     Path(wanted): Path<Wanted>,
     request: Request,
 ) -> Result<Response, ServeError> {
+    let Some(_in_flight) = context.traffic.enter() else { return Err(ServeError::drained()) };
     let (name, version) = wanted.parse(&models)?;
     // Before the body is read: a model that is not there costs nothing.
     models.get(&name, version)?;

@@ -13,8 +13,10 @@ mod listen;
 mod measures;
 mod metrics;
 mod models;
+mod traffic;
 
 pub use listen::run;
+pub use traffic::Traffic;
 
 use crate::infer::Models;
 use axum::{
@@ -30,14 +32,16 @@ use std::sync::Arc;
 pub struct ServeContext {
     /// Why the agent is not ready to answer, if it is not: models that should be there are still loading, say.
     pub not_ready: Arc<dyn Fn() -> Option<String> + Send + Sync>,
+    /// Whether inference requests are taken.
+    pub traffic: Traffic,
     /// Appends the rest of the agent's metrics in Prometheus' text form.
     pub metrics: Arc<dyn Fn(&mut String) + Send + Sync>,
 }
 
 impl Default for ServeContext {
-    /// Always ready, and no metrics but those of inference.
+    /// Always ready, never drained, and no metrics but those of inference.
     fn default() -> Self {
-        Self { not_ready: Arc::new(|| None), metrics: Arc::new(|_| ()) }
+        Self { not_ready: Arc::new(|| None), traffic: Traffic::default(), metrics: Arc::new(|_| ()) }
     }
 }
 

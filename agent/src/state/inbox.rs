@@ -46,6 +46,11 @@ impl Inbox {
         Ok(Self { ledger, boot })
     }
 
+    /// The number of the agent's start that it was opened for.
+    pub fn boot_id(&self) -> u64 {
+        self.boot
+    }
+
     /// Looks the command up and, when it is new, notes it as begun. Durable on return.
     pub async fn begin(&self, id: &str, now: Micros) -> Result<Begin, LedgerError> {
         let (id, boot) = (id.to_owned(), self.boot);

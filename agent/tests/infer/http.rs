@@ -3,11 +3,12 @@
 use crate::golden::{Golden, deploy, golden, name};
 use aidos_agent::{
     infer::{Engine, Limits, LoadError, Models, Port, Program, Run, RunError, Settings, Signature},
-    serve::{ServeContext, router, run},
+    serve::{ServeContext, Traffic, router, run},
 };
 use aidos_protocol::{
     manifest::Manifest,
     oip::{DataType, HEADER_LENGTH, InferRequest, InferResponse, Parameters, Tensor},
+    time::Micros,
 };
 use axum::{
     Router,
@@ -310,6 +311,52 @@ async fn a_full_queue_is_a_503_that_says_when_to_try_again() {
     assert_eq!(bytes(refused).await, r#"{"error":"model `slow` has 1 requests waiting; try again in 1 s"}"#);
     pass().await.unwrap();
     assert_eq!(first.await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_drained_server_answers_what_it_has_begun_and_takes_nothing_new() {
+    let gate = Arc::new(Barrier::new(2));
+    let models = Models::with_engine(Arc::new(Gated(Arc::clone(&gate))), Settings::default());
+    models.load(&name("slow"), 1, Path::new(""), Manifest::default()).await.unwrap();
+    models.activate(&name("slow"), 1).unwrap();
+    let traffic = Traffic::default();
+    let router = router(models, ServeContext { traffic: traffic.clone(), ..ServeContext::default() });
+    let send = |request: Request<Body>| router.clone().oneshot(request);
+    let ask = || {
+        let body = r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[1],"data":[1]}]}"#;
+        send(Request::post("/v2/models/slow/infer").body(Body::from(body)).unwrap())
+    };
+    let get = |path: &str| send(Request::get(path).body(Body::empty()).unwrap());
+    let pass = || {
+        let gate = Arc::clone(&gate);
+        tokio::task::spawn_blocking(move || gate.wait())
+    };
+    let first = tokio::spawn(ask());
+    pass().await.unwrap();
+
+    traffic.close(Micros(1));
+    assert_eq!(traffic.settled(Duration::ZERO).await, 1);
+    let refused = ask().await.unwrap();
+    assert_eq!(
+        (refused.status(), &refused.headers()[header::RETRY_AFTER]),
+        (StatusCode::SERVICE_UNAVAILABLE, &"30".parse().unwrap())
+    );
+    let text = String::from_utf8(bytes(refused).await.to_vec()).unwrap();
+    assert!(text.contains("drained") && text.contains("aidos device undrain"), "{text}");
+    for (path, status) in [
+        ("/v2/health/ready", StatusCode::SERVICE_UNAVAILABLE),
+        ("/readyz", StatusCode::SERVICE_UNAVAILABLE),
+        ("/v2/health/live", StatusCode::OK),
+        ("/v2/models/slow", StatusCode::OK),
+    ] {
+        assert_eq!(get(path).await.unwrap().status(), status, "{path}");
+    }
+
+    pass().await.unwrap();
+    assert_eq!(first.await.unwrap().unwrap().status(), StatusCode::OK);
+    assert_eq!(traffic.settled(Duration::from_secs(60)).await, 0);
+    traffic.open();
+    assert_eq!(get("/v2/health/ready").await.unwrap().status(), StatusCode::OK);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,8 @@
 //! What a command asks of a device, checked and put into the form in which it travels. Pure.
 
 use aidos_protocol::api::commands::{
-    CommandArguments, CommandKind, CreateCommand, LogLevel, MAX_LOG_LINES, MAX_TTL_S, OfflinePolicy,
+    CommandArguments, CommandKind, CreateCommand, DEFAULT_DRAIN_WAIT_S, LogLevel, MAX_DRAIN_WAIT_S, MAX_LOG_LINES,
+    MAX_TAIL_WAIT_S, MAX_TTL_S, OfflinePolicy,
 };
 use aidos_protocol::frame::{self, Body, FrameError, command::Kind};
 use aidos_protocol::time::Micros;
@@ -92,8 +93,24 @@ impl Request {
                 }
                 let level: LogLevel = asked.level.unwrap_or_default();
                 (arguments.lines, arguments.level) = (Some(lines), Some(level));
-                Kind::TailLogs(frame::TailLogs { lines, level: level.as_str().into() })
+                going_on(asked)?;
+                (arguments.wait_s, arguments.follows) = (asked.wait_s, asked.follows);
+                Kind::TailLogs(frame::TailLogs {
+                    lines,
+                    level: level.as_str().into(),
+                    after: asked.after,
+                    boot_id: asked.boot_id,
+                    wait_s: asked.wait_s.unwrap_or(0),
+                })
             }
+            CommandKind::Probe => Kind::Probe(frame::Probe {}),
+            CommandKind::Drain => {
+                let wait_s = asked.wait_s.unwrap_or(DEFAULT_DRAIN_WAIT_S);
+                within(wait_s, MAX_DRAIN_WAIT_S)?;
+                arguments.wait_s = Some(wait_s);
+                Kind::Drain(frame::Drain { wait_s })
+            }
+            CommandKind::Undrain => Kind::Undrain(frame::Undrain {}),
             CommandKind::Infer => {
                 let Some(model) = asked.model.clone() else { return invalid("model", "say which model to ask") };
                 let Some(request) = asked.request.as_ref().filter(|request| request.is_object()) else {
@@ -160,16 +177,33 @@ fn ttl(field: &'static str, seconds: u64) -> Result<i64, RequestError> {
     }
 }
 
+/// What goes on behind a line has to say behind which.
+fn going_on(asked: &CreateCommand) -> Result<(), RequestError> {
+    let given = [("boot_id", asked.boot_id.is_some()), ("wait_s", asked.wait_s.is_some()), ("follows", asked.follows.is_some())];
+    match given.into_iter().find(|(_, given)| *given && asked.after.is_none()) {
+        Some((field, _)) => invalid(field, "give `after` with it: 0, or `next` of the answer before"),
+        None => within(asked.wait_s.unwrap_or(0), MAX_TAIL_WAIT_S),
+    }
+}
+
+fn within(wait_s: u32, most: u32) -> Result<(), RequestError> {
+    if wait_s > most { invalid("wait_s", format!("{wait_s} seconds: take at most {most}")) } else { Ok(()) }
+}
+
 /// An argument of another kind is a misunderstanding, which silence would hide.
 fn refuse_foreign_arguments(asked: &CreateCommand) -> Result<(), RequestError> {
-    use CommandKind::{Infer, Restart, SelfTest, TailLogs};
-    let arguments: [(&'static str, bool, &[CommandKind]); 6] = [
+    use CommandKind::{Drain, Infer, Restart, SelfTest, TailLogs};
+    let arguments: [(&'static str, bool, &[CommandKind]); 10] = [
         ("model", asked.model.is_some(), &[SelfTest, Infer]),
         ("model_version", asked.model_version.is_some(), &[Infer]),
         ("request", asked.request.is_some(), &[Infer]),
         ("component", asked.component.is_some(), &[Restart]),
         ("lines", asked.lines.is_some(), &[TailLogs]),
         ("level", asked.level.is_some(), &[TailLogs]),
+        ("after", asked.after.is_some(), &[TailLogs]),
+        ("boot_id", asked.boot_id.is_some(), &[TailLogs]),
+        ("wait_s", asked.wait_s.is_some(), &[TailLogs, Drain]),
+        ("follows", asked.follows.is_some(), &[TailLogs]),
     ];
     for (field, given, kinds) in arguments {
         if given && !kinds.contains(&asked.kind) {
@@ -198,7 +232,23 @@ mod tests {
         let (id, end) = (CommandId::new(1), Micros(5));
         let read = command(request.frame(id, end).unwrap()).unwrap();
         assert_eq!((read.id, read.expires_us), (id.to_string(), 5));
-        assert_eq!(read.kind, Some(Kind::TailLogs(frame::TailLogs { lines: 7, level: "info".into() })));
+        let tail = frame::TailLogs { lines: 7, level: "info".into(), ..Default::default() };
+        assert_eq!(read.kind, Some(Kind::TailLogs(tail)));
+    }
+
+    #[test]
+    fn a_wait_is_bounded_by_what_waits() {
+        let drain = CreateCommand::new(CommandKind::Drain);
+        assert_eq!(Request::new(&drain).unwrap().arguments.wait_s, Some(DEFAULT_DRAIN_WAIT_S));
+        assert_eq!(refused(&CreateCommand { wait_s: Some(MAX_DRAIN_WAIT_S + 1), ..drain.clone() }), "wait_s");
+        assert_eq!(refused(&CreateCommand { after: Some(0), ..drain }), "after");
+        let tail = CreateCommand::new(CommandKind::TailLogs);
+        assert_eq!(refused(&CreateCommand { wait_s: Some(5), ..tail.clone() }), "wait_s");
+        assert_eq!(refused(&CreateCommand { follows: Some(CommandId::new(1)), ..tail.clone() }), "follows");
+        let tail = CreateCommand { after: Some(0), ..tail };
+        assert_eq!(refused(&CreateCommand { wait_s: Some(MAX_TAIL_WAIT_S + 1), ..tail.clone() }), "wait_s");
+        assert!(Request::new(&CreateCommand { wait_s: Some(MAX_TAIL_WAIT_S), boot_id: Some(3), ..tail }).is_ok());
+        assert_eq!(refused(&CreateCommand { wait_s: Some(1), ..CreateCommand::new(CommandKind::Probe) }), "wait_s");
     }
 
     #[test]

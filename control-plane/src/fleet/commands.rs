@@ -2,8 +2,8 @@
 //!
 //! A command is durable before its maker has an answer; the device's inbox makes "at least once" on the link "at most once"
 //! on the device. Every command ends: by its answer, its cancellation or its time. What a device says that it did stands
-//! above what was assumed here: an answer that comes after the end replaces it. Nothing here knows sessions beyond poking
-//! them.
+//! above what was assumed here: an answer that comes after the end replaces it. A command that goes on from another of the same
+//! person takes its place, in the history and in the activity. Nothing here knows sessions beyond poking them.
 
 use super::command_request::{InferCall, Request, RequestError, command};
 use super::commands_store::{self as store, CommandRow, Finish, Payload};
@@ -86,7 +86,7 @@ pub(crate) enum InferOutcome {
     /// The device's answer, as it sent it.
     Answer(Payload),
     /// It could not, did not want to, or did not say in time.
-    NoAnswer(CommandRow),
+    NoAnswer(Box<CommandRow>),
 }
 
 /// The handle to commands.
@@ -162,8 +162,14 @@ impl Commands {
         }
         store::prune(&mut tx, tenant, device, KEEP_FINISHED).await?;
         store::insert(&mut tx, tenant, &row, bytes).await?;
-        let detail = json!({ "command": row.id, "kind": row.kind, "arguments": row.arguments });
-        self.activity.record(&mut tx, caller, "device.command", &device.to_string(), detail).await?;
+        let goes_on = match row.arguments.follows {
+            Some(before) => store::remove_followed(&mut tx, tenant, &row, before).await?,
+            None => false,
+        };
+        if !goes_on {
+            let detail = json!({ "command": row.id, "kind": row.kind, "arguments": row.arguments });
+            self.activity.record(&mut tx, caller, "device.command", &device.to_string(), detail).await?;
+        }
         tx.commit().await?;
         self.live.notify_command(device);
         self.tell(tenant, &row, row.state);
@@ -259,7 +265,7 @@ impl Commands {
         {
             return Ok(InferOutcome::Answer(payload));
         }
-        Ok(InferOutcome::NoAnswer(row))
+        Ok(InferOutcome::NoAnswer(Box::new(row)))
     }
 
     /// Ends what is over, once. Returns how many commands that was.
@@ -313,6 +319,10 @@ impl Commands {
         if state.is_finished() {
             // Nobody may be waiting.
             let _ = self.finished.send(row.id);
+        }
+        if row.arguments.follows.is_some() {
+            // The next answer to somebody who follows a log is no news to those who look at the history.
+            return;
         }
         let data = json!({ "device": row.device, "kind": row.kind, "state": state });
         self.events.publish(tenant, "command.updated", &row.id.to_string(), data);

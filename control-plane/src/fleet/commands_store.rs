@@ -124,6 +124,27 @@ pub(super) async fn insert(
     Ok(())
 }
 
+/// Removes the finished command that `row` goes on from, if it is of the same device, kind and person. Returns whether it was there.
+pub(super) async fn remove_followed(
+    tx: &mut AnyConnection,
+    tenant: TenantId,
+    row: &CommandRow,
+    before: CommandId,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query::<Any>(
+        "DELETE FROM commands WHERE tenant_id = $1 AND device_id = $2 AND id = $3 AND kind = $4 AND actor = $5 \
+         AND state NOT IN ('queued', 'delivered')",
+    )
+    .bind(tenant.to_string())
+    .bind(row.device.to_string())
+    .bind(before.to_string())
+    .bind(row.kind.as_str())
+    .bind(row.actor.clone())
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
 /// How many commands of the device are open.
 pub(super) async fn count_open(tx: &mut AnyConnection, tenant: TenantId, device: DeviceId) -> Result<i64, StoreError> {
     let row = sqlx::query::<Any>(

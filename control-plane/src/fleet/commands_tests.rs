@@ -23,6 +23,7 @@ both_stores!(
     an_inference_request_comes_back_as_the_device_answered,
     a_revoked_device_gets_no_commands,
     finished_commands_are_bounded,
+    a_log_that_is_followed_is_one_command_and_one_entry_of_the_activity,
 );
 
 fn self_test() -> CreateCommand {
@@ -236,4 +237,34 @@ async fn finished_commands_are_bounded(db: Db) {
     // The newest finished one came after the last look.
     assert_eq!(rows.len(), 202);
     assert_eq!(rows.last().unwrap().id, waiting.id);
+}
+
+async fn a_log_that_is_followed_is_one_command_and_one_entry_of_the_activity(db: Db) {
+    let fleet = Fleet::new(db).await;
+    let tenant = fleet.ours.tenant;
+    let device = fleet.device(&fleet.ours, "a", &[]).await;
+    let tail = |follows| CreateCommand { after: Some(0), follows, ..CreateCommand::new(CommandKind::TailLogs) };
+    let read = async |asked: CreateCommand| {
+        fleet.clock.advance(Duration::from_millis(2));
+        let row = fleet.commands.create(&fleet.ours, device, &asked).await.unwrap();
+        fleet.commands.result(tenant, device, answer(row.id, Outcome::Ok, b"{}")).await.unwrap();
+        row.id
+    };
+    let (mut mine, anothers) = (read(tail(None)).await, read(tail(None)).await);
+    for _ in 0..3 {
+        mine = read(tail(Some(mine))).await;
+    }
+    let listed = fleet.commands.list(tenant, device, None, 10).await.unwrap();
+    assert_eq!(listed.iter().map(|row| row.id).collect::<Vec<_>>(), [mine, anothers]);
+    assert_eq!(fleet.actions(&fleet.ours, device).await, ["device.command"; 2]);
+
+    // What is not there, is another's kind, or has not ended is nothing to go on from: it stays, and the reading is written down.
+    let test = give(&fleet, device).await.id;
+    fleet.commands.result(tenant, device, answer(test, Outcome::Ok, b"{}")).await.unwrap();
+    let open = fleet.commands.create(&fleet.ours, device, &tail(None)).await.unwrap().id;
+    for before in [CommandId::new(1), test, open] {
+        read(tail(Some(before))).await;
+    }
+    assert!(fleet.commands.get(tenant, device, test).await.is_ok() && fleet.commands.get(tenant, device, open).await.is_ok());
+    assert_eq!(fleet.actions(&fleet.ours, device).await.len(), 7);
 }

@@ -5,7 +5,7 @@ use super::twins_store as store;
 use crate::platform::db::{StoreError, Tx};
 use aidos_protocol::frame::{StatusAck, StatusDelta};
 use aidos_protocol::time::Micros;
-use aidos_protocol::twin::{StatusError, StatusMirror, Verdict, check_delta, judge};
+use aidos_protocol::twin::{DrainStatus, StatusError, StatusMirror, Verdict, check_delta, judge, path};
 use aidos_protocol::{DeviceId, TenantId};
 use moka::sync::Cache;
 use std::collections::BTreeMap;
@@ -61,6 +61,14 @@ impl Twins {
             statuses.insert(device, values);
         }
         Ok(statuses)
+    }
+
+    /// Since when those of `devices` are drained that are.
+    pub(crate) async fn drained(&self, tenant: TenantId, devices: &[DeviceId]) -> Result<BTreeMap<DeviceId, Micros>, StoreError> {
+        let texts = store::status_at(self.db.pool(), tenant, path::DRAIN, devices).await?;
+        // A value of another shape says no less that the device is drained.
+        let since = |text: &str| serde_json::from_str::<DrainStatus>(text).unwrap_or_default().since_us;
+        Ok(texts.iter().map(|(device, text)| (*device, since(text))).collect())
     }
 
     async fn values(&self, tenant: TenantId, device: DeviceId) -> Result<BTreeMap<String, serde_json::Value>, StoreError> {

@@ -277,6 +277,27 @@ pub(super) async fn status<'e>(
     rows.iter().map(|row| Ok((row.try_get("path")?, row.try_get("value")?))).collect()
 }
 
+/// What those of `devices` report at `path` that report anything there: the JSON text of each.
+pub(super) async fn status_at(
+    pool: &AnyPool,
+    tenant: TenantId,
+    path: &str,
+    devices: &[DeviceId],
+) -> Result<BTreeMap<DeviceId, String>, StoreError> {
+    let mut values = BTreeMap::new();
+    for some in Among::of(devices) {
+        let sql = format!(
+            "SELECT device_id, value FROM device_status WHERE tenant_id = $1 AND path = $2 AND device_id IN ({})",
+            some.places(3)
+        );
+        let query = sqlx::query::<Any>(AssertSqlSafe(sql)).bind(tenant.to_string()).bind(path.to_owned());
+        for row in &some.into_iter().fold(query, |query, id| query.bind(id)).fetch_all(pool).await? {
+            values.insert(parsed(row, "device_id")?, row.try_get("value")?);
+        }
+    }
+    Ok(values)
+}
+
 /// Moves the position from `before` to that of `delta`. Says whether it still stood there.
 pub(super) async fn put_status_position(
     tx: &mut AnyConnection,

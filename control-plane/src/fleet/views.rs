@@ -5,7 +5,8 @@ use super::store::DeviceRow;
 use aidos_protocol::ModelName;
 use aidos_protocol::api::commands::{CommandResultView, CommandView};
 use aidos_protocol::api::devices::{DeviceDetail, DeviceModel, DeviceState, DeviceView, Difference};
-use aidos_protocol::twin::{ComponentStatus, IntentStatus, IntentView, ModelState, ModelStatus, path};
+use aidos_protocol::time::Micros;
+use aidos_protocol::twin::{ComponentStatus, DrainStatus, IntentStatus, IntentView, ModelState, ModelStatus, path};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What a device reports, path by path.
 pub(super) type Status = BTreeMap<String, Value>;
 
-/// The device as it is listed.
-pub(super) fn device(row: DeviceRow, labels: BTreeMap<String, String>) -> DeviceView {
+/// The device as it is listed. `drained`: since when, if it is.
+pub(super) fn device(row: DeviceRow, labels: BTreeMap<String, String>, drained: Option<Micros>) -> DeviceView {
     let state = match (row.revoked, row.online) {
         (Some(_), _) => DeviceState::Revoked,
         (None, true) => DeviceState::Online,
@@ -32,6 +33,7 @@ pub(super) fn device(row: DeviceRow, labels: BTreeMap<String, String>) -> Device
         last_seen_at: row.last_seen,
         certificate_expires_at: row.certificate_end,
         revoked_at: row.revoked,
+        drained_at: drained,
     }
 }
 
@@ -41,6 +43,7 @@ pub(super) fn device_detail(row: DeviceRow, intent: &IntentView, heads: &[String
         let name = place.strip_prefix(path::COMPONENTS)?;
         Some((name.to_owned(), serde_json::from_value::<ComponentStatus>(value.clone()).ok()?))
     });
+    let drained = status.get(path::DRAIN).map(|_| read::<DrainStatus>(status, path::DRAIN).unwrap_or_default().since_us);
     DeviceDetail {
         notes: intent.notes.clone(),
         models: models(intent, status),
@@ -50,7 +53,7 @@ pub(super) fn device_detail(row: DeviceRow, intent: &IntentView, heads: &[String
         components: components.collect(),
         applied: read(status, path::INTENT),
         in_sync: differences(intent, heads, status).is_empty(),
-        device: device(row, intent.labels.clone()),
+        device: device(row, intent.labels.clone(), drained),
     }
 }
 

@@ -18,6 +18,12 @@ pub const MAX_TTL_S: u64 = 7 * 24 * 3_600;
 pub const DEFAULT_TTL_S: u64 = 300;
 /// The most lines of a log that one command brings; more would not fit a frame.
 pub const MAX_LOG_LINES: u32 = 2_000;
+/// The longest that a `tail-logs` waits on the device for a line, in seconds: shorter than `?wait=`, so that its end is met.
+pub const MAX_TAIL_WAIT_S: u32 = 30;
+/// The longest that a `drain` waits on the device for requests in flight, in seconds: shorter than a device works at a command.
+pub const MAX_DRAIN_WAIT_S: u32 = 240;
+/// How long a `drain` waits when its maker does not say, in seconds: as long as an inference may run.
+pub const DEFAULT_DRAIN_WAIT_S: u32 = 30;
 /// The longest that `?wait=` waits, in seconds: shorter than the patience of common proxies.
 pub const MAX_WAIT_S: u64 = 55;
 
@@ -33,11 +39,18 @@ pub enum CommandKind {
     TailLogs,
     /// Answer a request of the Open Inference Protocol.
     Infer,
+    /// Look at everything that can go wrong on the device, and answer a list of [`Check`].
+    Probe,
+    /// Take no new inference requests over HTTP until `undrain`, and answer once none is in flight.
+    Drain,
+    /// Take inference requests again.
+    Undrain,
 }
 
 impl CommandKind {
     /// Every kind there is.
-    pub const ALL: [Self; 4] = [Self::SelfTest, Self::Restart, Self::TailLogs, Self::Infer];
+    pub const ALL: [Self; 7] =
+        [Self::SelfTest, Self::Restart, Self::TailLogs, Self::Infer, Self::Probe, Self::Drain, Self::Undrain];
 
     /// As it is written on the wire.
     pub fn as_str(self) -> &'static str {
@@ -46,6 +59,9 @@ impl CommandKind {
             Self::Restart => "restart",
             Self::TailLogs => "tail-logs",
             Self::Infer => "infer",
+            Self::Probe => "probe",
+            Self::Drain => "drain",
+            Self::Undrain => "undrain",
         }
     }
 }
@@ -152,6 +168,21 @@ pub struct CreateCommand {
     /// `tail-logs`: the least level, `trace` to `error`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<LogLevel>,
+    /// `tail-logs`: only lines with a higher number, as a [`LogTail`]; 0 for the newest ones. Absent: the newest ones as a list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+    /// `tail-logs` with `after`: the start of the agent whose numbers `after` counts in, as the [`LogTail`] before said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_id: Option<u64>,
+    /// `tail-logs` with `after`: seconds to wait for a line where there is none yet, at most [`MAX_TAIL_WAIT_S`]. `drain`: seconds
+    /// to wait for requests in flight, at most [`MAX_DRAIN_WAIT_S`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 240)]
+    pub wait_s: Option<u32>,
+    /// `tail-logs` with `after`: the command that this one goes on from, in whose place it stands from now on. Following a log
+    /// for hours is one command in the history and one entry of the activity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<CommandId>,
     /// Its life in seconds, at most [`MAX_TTL_S`].
     #[serde(default = "default_ttl")]
     #[schema(minimum = 1, maximum = 604_800, default = 300)]
@@ -176,6 +207,10 @@ impl CreateCommand {
             component: None,
             lines: None,
             level: None,
+            after: None,
+            boot_id: None,
+            wait_s: None,
+            follows: None,
             ttl_s: DEFAULT_TTL_S,
             offline: OfflinePolicy::default(),
         }
@@ -227,6 +262,12 @@ pub struct CommandArguments {
     /// The least level.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<LogLevel>,
+    /// Seconds to wait on the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_s: Option<u32>,
+    /// The command that it goes on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<CommandId>,
     /// Bytes of the inference request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_bytes: Option<u64>,
@@ -277,6 +318,68 @@ pub struct CommandResultView {
     /// The bytes as text, where they are text. Absent in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+}
+
+/// A line of an agent's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// When.
+    pub time_us: Micros,
+    /// `ERROR`, `WARN`, `INFO`, `DEBUG` or `TRACE`.
+    pub level: String,
+    /// Which module.
+    pub target: String,
+    /// The message and its fields.
+    pub text: String,
+}
+
+/// What a `tail-logs` with `after` brings back. Agents of earlier versions bring a list of [`LogLine`] whatever they are asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogTail {
+    /// The agent's start: another one than before means that it was restarted, and that the lines before it are gone.
+    pub boot_id: u64,
+    /// What to ask with as `after` for what comes next.
+    pub next: u64,
+    /// Lines after the one that was asked with which the agent keeps no more.
+    #[serde(default)]
+    pub missed: u64,
+    /// The lines, oldest first.
+    pub lines: Vec<LogLine>,
+}
+
+/// How one thing that a `probe` looked at is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckLevel {
+    /// As it should be.
+    Ok,
+    /// Works, and will not for long or not fully.
+    Warn,
+    /// Does not work.
+    Fail,
+}
+
+/// One thing that a `probe` looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// What: `certificate`, `clock`, `disk`, …
+    pub check: String,
+    /// How it is.
+    pub level: CheckLevel,
+    /// In words.
+    pub detail: String,
+    /// What to do; empty when all is well.
+    #[serde(default)]
+    pub advice: String,
+}
+
+/// What a `drain` brings back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drained {
+    /// Since when the device takes no new requests.
+    pub since_us: Micros,
+    /// Requests that still ran when the wait was over.
+    pub running: u64,
 }
 
 #[cfg(test)]

@@ -63,6 +63,9 @@ pub struct DeviceView {
     pub certificate_expires_at: Micros,
     /// When it was revoked.
     pub revoked_at: Option<Micros>,
+    /// Since when it takes no inference requests over HTTP, as it reports itself; absent while it takes them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drained_at: Option<Micros>,
 }
 
 /// `GET /api/v1/devices/{id}`: everything about one device that fits on a page. Its ETag is what `If-Match` takes.

@@ -32,7 +32,7 @@ pub use health::{Health, HealthReport, Measures, SelfTestReport, SignedHealth};
 pub use intent::{ApplyError, ChangeHash, FIRST_EPOCH, Intent, IntentError, MAX_CONTENT_BYTES, SiteChange};
 pub use release::{AGENT_CONFIG, AGENT_RELEASE, DesiredRelease, ReleaseBinary, ReleaseError};
 pub use report::{
-    ComponentState, ComponentStatus, IntentStatus, LinkStatus, ModelState, ModelStatus, ReleaseState, ReleaseStatus,
+    ComponentState, ComponentStatus, DrainStatus, IntentStatus, LinkStatus, ModelState, ModelStatus, ReleaseState, ReleaseStatus,
     SettingsState, SettingsStatus, Transfer, TrustState, TrustStatus, Way,
 };
 pub use status::{MAX_PATH_BYTES, MAX_STATUS_BYTES, Status, StatusError, StatusMirror, Verdict, check_delta, judge};

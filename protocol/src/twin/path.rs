@@ -12,6 +12,8 @@ pub const AGENT_CONFIG: &str = "agent/config";
 pub const LINK: &str = "link";
 /// [`super::TrustStatus`]: by whose word this device installs.
 pub const TRUST: &str = "trust";
+/// [`super::DrainStatus`]: that this device takes no inference requests; absent while it does.
+pub const DRAIN: &str = "drain";
 /// Prefix of `models/<name>`: [`super::ModelStatus`].
 pub const MODELS: &str = "models/";
 /// Prefix of `health/<subject>`: [`super::SignedHealth`].

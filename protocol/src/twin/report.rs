@@ -125,6 +125,14 @@ pub struct LinkStatus {
     pub note: String,
 }
 
+/// Status of a drained device, at `drain`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainStatus {
+    /// Since when it takes no inference requests over HTTP.
+    #[serde(default)]
+    pub since_us: Micros,
+}
+
 /// Where a component of the agent stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]

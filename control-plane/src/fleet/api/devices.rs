@@ -47,6 +47,7 @@ struct ListQuery {
 async fn list(
     Viewer(caller): Viewer,
     State(devices): State<Devices>,
+    State(twins): State<Twins>,
     Query(query): Query<ListQuery>,
     Query(page): Query<PageQuery>,
 ) -> Result<Json<Page<DeviceView>>, ApiError> {
@@ -67,9 +68,10 @@ async fn list(
     let page = page.page(rows, |row| Place::of(row, query.sort))?;
     let ids: Vec<DeviceId> = page.items.iter().map(|row| row.id).collect();
     let mut labels = devices.labels(caller.tenant, &ids).await?;
+    let drained = twins.drained(caller.tenant, &ids).await?;
     Ok(Json(page.map(|row| {
-        let labels = labels.remove(&row.id).unwrap_or_default();
-        views::device(row, labels)
+        let (labels, drained) = (labels.remove(&row.id).unwrap_or_default(), drained.get(&row.id).copied());
+        views::device(row, labels, drained)
     })))
 }
 
@@ -178,11 +180,13 @@ async fn rename(devices: &Devices, caller: &Caller, row: &DeviceRow, name: &str,
 async fn revoke(
     Operator(caller): Operator,
     State(devices): State<Devices>,
+    State(twins): State<Twins>,
     Path(device): Path<DeviceId>,
 ) -> Result<Json<DeviceView>, ApiError> {
     let row = devices.revoke(&caller, device).await.map_err(of_device(device))?;
     let labels = devices.labels(caller.tenant, &[device]).await?.remove(&device).unwrap_or_default();
-    Ok(Json(views::device(row, labels)))
+    let drained = twins.drained(caller.tenant, &[device]).await?.remove(&device);
+    Ok(Json(views::device(row, labels, drained)))
 }
 
 /// Removes a device with all that is stored of it, and ends its session.

@@ -6,6 +6,7 @@ use crate::fleet::test_fleet::Fleet;
 use crate::platform::db::Db;
 use crate::platform::testing::{START, both_stores};
 use aidos_protocol::frame::{CommandResult, MAX_FRAME_BYTES, Sample, Telemetry, command_result::Outcome};
+use aidos_protocol::twin::{Status, path};
 use aidos_protocol::{CommandId, DeviceId, TenantId};
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -24,6 +25,7 @@ both_stores!(
     a_command_is_given_awaited_and_its_result_fetched,
     an_inference_answers_as_the_device_does,
     telemetry_is_asked_for_within_bounds,
+    a_drained_device_is_shown_as_such_until_it_reports_otherwise,
 );
 
 /// The API as clients meet it.
@@ -338,4 +340,22 @@ async fn telemetry_is_asked_for_within_bounds(db: Db) {
     let many: Vec<String> = (0..17).map(|n| format!("m{n}")).collect();
     assert_eq!(client.get(&format!("{path}?metric={}", many.join(","))).await.status, 422);
     assert_eq!(client.get(&format!("{path}?metric=cpu&from={}&to={}", i64::MIN, i64::MAX)).await.status, 200);
+}
+
+async fn a_drained_device_is_shown_as_such_until_it_reports_otherwise(db: Db) {
+    let client = Client::new(db).await;
+    let (device, other) = (client.device("a", &[]).await, client.device("b", &[]).await);
+    let mut status = Status::new(1);
+    let report = async |status: &Status| {
+        client.fleet.twins.apply_status(client.tenant(), device, &status.full()).await.unwrap().unwrap();
+    };
+    status.set(path::DRAIN, &json!({ "since_us": 7 })).unwrap();
+    report(&status).await;
+    let listed = client.get("").await.json();
+    assert_eq!((&listed["items"][0]["drained_at"], listed["items"][1].get("drained_at")), (&json!(7), None), "{listed}");
+    assert_eq!(client.get(&format!("/{device}")).await.json()["drained_at"], 7);
+    assert_eq!(client.get(&format!("/{other}")).await.json().get("drained_at"), None);
+    status.remove(path::DRAIN);
+    report(&status).await;
+    assert_eq!(client.get(&format!("/{device}")).await.json().get("drained_at"), None);
 }

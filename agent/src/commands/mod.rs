@@ -1,14 +1,18 @@
-//! Carries out commands of the control plane: self-test, restart a component, tail the log, infer.
+//! Carries out commands of the control plane: self-test, restart a component, tail the log, infer, probe, drain, undrain.
 //!
 //! Each is carried out at most once in the device's life (`state::Inbox`), each has an end, and none changes what intent says:
-//! a command is a deed, intent is a state. Every failure is a result with its reason.
+//! a command is a deed, intent is a state. Every failure is a result with its reason. Reading the log is no deed: it may be repeated.
 
+mod tail;
+
+use crate::drain::Drain;
 use crate::infer;
 use crate::link::CommandPort;
 use crate::models::Runner;
 use crate::observe::Logs;
 use crate::state::{Begin, Inbox};
 use aidos_protocol::ModelName;
+use aidos_protocol::api::commands::{Check, CheckLevel, Drained, MAX_DRAIN_WAIT_S};
 use aidos_protocol::frame::command::Kind;
 use aidos_protocol::frame::command_result::Outcome;
 use aidos_protocol::frame::{Command, CommandResult, Infer, MAX_FRAME_BYTES};
@@ -19,6 +23,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
+use tail::Tails;
 use tokio::sync::Semaphore;
 
 /// Commands carried out at a time; further ones wait their turn.
@@ -31,13 +36,32 @@ const MAX_ID: usize = 128;
 const LOOK: Duration = Duration::from_millis(250);
 /// The longest payload of a result: what a frame holds, less its other fields.
 const MAX_PAYLOAD: usize = MAX_FRAME_BYTES - 4_096;
-/// The most lines of log in one answer.
-const MAX_LINES: u32 = 500;
 
 /// Restarts components by name.
 pub trait Restart: Send + Sync + 'static {
     /// Restarts `component`, or says which there are.
     fn restart(&self, component: &str) -> Result<String, String>;
+}
+
+/// Looks at everything that can go wrong on this device.
+#[async_trait]
+pub trait Examine: Send + Sync + 'static {
+    /// What was looked at, in the order in which a person would mend things.
+    async fn examine(&self) -> Vec<Check>;
+}
+
+/// What commands act on.
+pub struct Means {
+    /// For self-tests and inference.
+    pub models: infer::Models,
+    /// The last lines of the log.
+    pub logs: Logs,
+    /// The components.
+    pub restart: Arc<dyn Restart>,
+    /// Whether inference requests are taken.
+    pub drain: Drain,
+    /// The device as a whole.
+    pub examine: Arc<dyn Examine>,
 }
 
 /// The commands of one device. Cheap to clone.
@@ -49,8 +73,10 @@ pub struct Commands {
 struct Inner {
     inbox: Inbox,
     models: infer::Models,
-    logs: Logs,
     restart: Arc<dyn Restart>,
+    drain: Drain,
+    examine: Arc<dyn Examine>,
+    tails: Tails,
     now: Arc<dyn Fn() -> Micros + Send + Sync>,
     seats: Semaphore,
 }
@@ -93,14 +119,10 @@ impl Deed {
 
 impl Commands {
     /// `now` is the time by which commands expire: the control plane's, as far as it is known.
-    pub fn new(
-        inbox: Inbox,
-        models: infer::Models,
-        logs: Logs,
-        restart: Arc<dyn Restart>,
-        now: Arc<dyn Fn() -> Micros + Send + Sync>,
-    ) -> Self {
-        Self { inner: Arc::new(Inner { inbox, models, logs, restart, now, seats: Semaphore::new(AT_ONCE) }) }
+    pub fn new(inbox: Inbox, means: Means, now: Arc<dyn Fn() -> Micros + Send + Sync>) -> Self {
+        let Means { models, logs, restart, drain, examine } = means;
+        let tails = Tails::new(logs, inbox.boot_id());
+        Self { inner: Arc::new(Inner { inbox, models, restart, drain, examine, tails, now, seats: Semaphore::new(AT_ONCE) }) }
     }
 }
 
@@ -135,6 +157,9 @@ impl Inner {
             return Deed::text(Outcome::Refused, format!("the agent {version} does not know this command; update the agent"))
                 .result(id);
         };
+        if let Kind::TailLogs(tail) = &kind {
+            return self.tails.answer(tail).await.result(id);
+        }
         match self.inbox.begin(&id, now).await {
             Ok(Begin::New) => {}
             Ok(Begin::Done(result)) => return result,
@@ -179,10 +204,10 @@ impl Inner {
                 Ok(done) => Deed::text(Outcome::Ok, done),
                 Err(why) => Deed::text(Outcome::Refused, why),
             },
-            Kind::TailLogs(tail) => {
-                let lines = self.logs.tail(tail.lines.clamp(1, MAX_LINES) as usize, &tail.level);
-                Deed::json(Outcome::Ok, format!("{} lines", lines.len()), &lines)
-            }
+            Kind::TailLogs(tail) => self.tails.answer(&tail).await,
+            Kind::Probe(_) => self.probe().await,
+            Kind::Drain(drain) => self.drain(drain.wait_s.min(MAX_DRAIN_WAIT_S)).await,
+            Kind::Undrain(_) => self.undrain().await,
             Kind::Infer(request) => self.infer(request).await.unwrap_or_else(|why| Deed::text(Outcome::Failed, why)),
         }
     }
@@ -211,6 +236,37 @@ impl Inner {
         Deed::json(outcome, format!("{} of {} models answer", tested.len() - failed, tested.len()), &tested)
     }
 
+    async fn probe(&self) -> Deed {
+        let checks = self.examine.examine().await;
+        let count = |level| checks.iter().filter(|check| check.level == level).count();
+        let (failed, warned) = (count(CheckLevel::Fail), count(CheckLevel::Warn));
+        Deed::json(Outcome::Ok, format!("{} checks: {failed} failed, {warned} to look at", checks.len()), &checks)
+    }
+
+    async fn drain(&self, wait_s: u32) -> Deed {
+        let since_us = match self.drain.drain((self.now)()).await {
+            Ok(since) => since,
+            Err(error) => return Deed::text(Outcome::Failed, error.to_string()),
+        };
+        let running = self.drain.traffic().settled(Duration::from_secs(wait_s.into())).await as u64;
+        if self.drain.traffic().closed().is_none() {
+            return Deed::text(Outcome::Failed, "the device was undrained meanwhile");
+        }
+        let message = match running {
+            0 => "drained: no new request is taken, none is in flight".to_owned(),
+            _ => format!("drained: no new request is taken; after {wait_s} s there were {running} still in flight"),
+        };
+        Deed::json(Outcome::Ok, message, &Drained { since_us, running })
+    }
+
+    async fn undrain(&self) -> Deed {
+        match self.drain.undrain().await {
+            Ok(true) => Deed::text(Outcome::Ok, "requests are taken again"),
+            Ok(false) => Deed::text(Outcome::Ok, "the device was not drained"),
+            Err(error) => Deed::text(Outcome::Failed, error.to_string()),
+        }
+    }
+
     async fn infer(&self, command: Infer) -> Result<Deed, String> {
         let name: ModelName = command.model.parse().map_err(|error: aidos_protocol::NameError| error.to_string())?;
         let header = (command.header_length > 0).then(|| usize::try_from(command.header_length).unwrap_or(usize::MAX));
@@ -229,84 +285,4 @@ impl Inner {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::state::Ledger;
-    use aidos_protocol::frame::{RestartComponent, SelfTest, TailLogs};
-    use std::path::Path;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    #[derive(Default)]
-    struct Counter(AtomicUsize);
-    impl Restart for Counter {
-        fn restart(&self, component: &str) -> Result<String, String> {
-            if component != "telemetry" {
-                return Err(format!("there is no component `{component}`"));
-            }
-            self.0.fetch_add(1, Ordering::SeqCst);
-            Ok("restarted".into())
-        }
-    }
-
-    fn commands(dir: &Path, boot: u64) -> (Commands, Arc<Counter>) {
-        let inbox = Inbox::open(Ledger::open(dir).unwrap(), boot).unwrap();
-        let restart = Arc::new(Counter::default());
-        let models = infer::Models::new(infer::Settings::default());
-        (Commands::new(inbox, models, Logs::default(), restart.clone(), Arc::new(|| Micros(100))), restart)
-    }
-    fn command(id: &str, kind: Kind) -> Command {
-        Command { id: id.into(), expires_us: 200, kind: Some(kind) }
-    }
-    fn restart(component: &str) -> Kind {
-        Kind::RestartComponent(RestartComponent { component: component.into() })
-    }
-
-    #[tokio::test]
-    async fn a_command_that_comes_again_is_answered_and_not_carried_out_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let (first, counter) = commands(dir.path(), 1);
-        let result = first.execute(command("a", restart("telemetry"))).await;
-        assert_eq!(result.outcome(), Outcome::Ok);
-        assert_eq!(first.execute(command("a", restart("telemetry"))).await, result);
-        assert_eq!(counter.0.load(Ordering::SeqCst), 1);
-        // After its time and after a restart of the agent the answer still stands.
-        let (second, counter) = commands(dir.path(), 2);
-        let late = Command { expires_us: 50, ..command("a", restart("telemetry")) };
-        assert_eq!(second.execute(late).await, result);
-        assert_eq!(counter.0.load(Ordering::SeqCst), 0);
-    }
-
-    #[tokio::test]
-    async fn an_expired_command_is_not_begun() {
-        let dir = tempfile::tempdir().unwrap();
-        let (commands, counter) = commands(dir.path(), 1);
-        let late = Command { expires_us: 100, ..command("a", restart("telemetry")) };
-        assert_eq!(commands.execute(late).await.outcome(), Outcome::Expired);
-        assert_eq!(counter.0.load(Ordering::SeqCst), 0);
-    }
-
-    #[tokio::test]
-    async fn what_is_not_known_is_refused_with_a_reason() {
-        let dir = tempfile::tempdir().unwrap();
-        let (commands, _) = commands(dir.path(), 1);
-        let newer = Command { kind: None, ..command("a", restart("x")) };
-        let result = commands.execute(newer).await;
-        assert_eq!(result.outcome(), Outcome::Refused);
-        assert!(result.message.contains("update the agent"));
-        assert!(commands.execute(command("b", restart("x"))).await.message.contains("no component `x`"));
-        assert_eq!(commands.execute(command("", restart("telemetry"))).await.outcome(), Outcome::Refused);
-    }
-
-    #[tokio::test]
-    async fn models_that_are_not_there_and_bodies_that_are_no_request_fail_in_words() {
-        let dir = tempfile::tempdir().unwrap();
-        let (commands, _) = commands(dir.path(), 1);
-        let test = Kind::SelfTest(SelfTest { model: "digits".into() });
-        assert!(commands.execute(command("a", test)).await.message.contains("does not run"));
-        let infer = Kind::Infer(Infer { model: "digits".into(), body: Bytes::from_static(b"{}"), ..Infer::default() });
-        assert_eq!(commands.execute(command("b", infer)).await.outcome(), Outcome::Failed);
-        let logs = Kind::TailLogs(TailLogs { lines: 10, level: "info".into() });
-        let result = commands.execute(command("c", logs)).await;
-        assert_eq!((result.outcome(), &result.payload[..]), (Outcome::Ok, &b"[]"[..]));
-    }
-}
+mod tests;
