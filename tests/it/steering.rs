@@ -1,10 +1,11 @@
 //! Steering a device from the shell, and what those who look on are told of it: live events, who it was and from where, logs.
 
-use crate::stories::sample_model;
-use aidos_tests::{Api, Fleet, Process, binary, eventually};
+use crate::stories::{digit, predicts_seven, sample_model, variant};
+use aidos_tests::{Agent, Api, Fleet, Process, binary, eventually};
 use serde_json::{Value, json};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 /// Longer than anything takes that a stream of events is awaited for.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -79,6 +80,87 @@ async fn an_operator_steers_a_device_from_the_shell() {
     // Shut out for good.
     done(&["device", "revoke", id]);
     fleet.device("edge-1", "revoked").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_probes_and_drains_a_device_and_follows_its_log() {
+    let fleet = Fleet::start().await;
+    let mut agent = fleet.agent("edge-1", &json!({ "site": "lab" })).await;
+    fleet.push("digits", &sample_model()).await;
+    fleet.deploy("digits@1", "site=lab").await;
+    let id = fleet.device("edge-1", "online").await["id"].as_str().unwrap().to_owned();
+    predicts_seven(&agent.predict("digits", &digit(7)));
+    let done = |arguments: &[&str]| {
+        let output = fleet.cli(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+
+    // What can go wrong there is looked at there, and told here.
+    let probed: Value = serde_json::from_str(&done(&["device", "probe", &id, "-o", "json"])).unwrap();
+    let checks = probed["result"]["json"].as_array().unwrap();
+    for check in
+        ["certificate", "clock", "disk", "ledger", "link", "endpoint api", "endpoint mqtt", "inference", "trust", "model digits"]
+    {
+        assert!(checks.iter().any(|row| row["check"] == check && row["level"] == "ok"), "{check}: {probed}");
+    }
+    let table = done(&["device", "probe", &id]);
+    assert!(table.contains("CHECK") && table.contains("certificate"), "{table}");
+
+    // Drained: no new request is taken, also after a restart. Those who try it from afar, and deployments, go on.
+    let refused = |agent: &Agent| {
+        let output = agent.predict("digits", &digit(7));
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && error.contains("drained"), "{error}");
+    };
+    let drained = done(&["device", "drain", &id, "--wait", "10s"]);
+    assert!(drained.contains("none is in flight"), "{drained}");
+    refused(&agent);
+    assert_eq!(reqwest::get(format!("{}/v2/health/ready", agent.url)).await.unwrap().status(), 503);
+    eventually("it is listed as drained", async || {
+        let listed = fleet.api.get("devices").await;
+        listed["items"][0]["drained_at"].as_i64().filter(|_| done(&["device", "list"]).contains("online, drained"))
+    })
+    .await;
+    agent.process().terminate(Duration::from_secs(20));
+    agent.start().await;
+    refused(&agent);
+    assert!(String::from_utf8_lossy(&agent.cli(&["status"]).stdout).contains("drained"));
+    fleet.device("edge-1", "online").await;
+    let seven = digit(7);
+    predicts_seven(&fleet.cli(&["predict", "digits", "--device", &id, "--input", seven.to_str().unwrap()]));
+    fleet.push("digits", &variant(fleet.folder(), 2, 0)).await;
+    fleet.deploy("digits@2", "site=lab").await;
+    done(&["device", "undrain", &id]);
+    predicts_seven(&agent.predict("digits", &digit(7)));
+    eventually("it is not listed as drained any more", async || {
+        fleet.api.get(&format!("devices/{id}")).await.get("drained_at").is_none().then_some(())
+    })
+    .await;
+
+    // Its log comes as it is written, and goes on over a restart; in the history it is one command, in the activity one entry.
+    let follower = fleet.command(&["device", "logs", &id, "--follow", "--lines", "50"]);
+    let mut follower = tokio::process::Command::from(follower).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let mut until = async |part: &str| {
+        let found = async { while !lines.next_line().await.unwrap().expect("it goes on").contains(part) {} };
+        tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("{part} is not followed"));
+    };
+    until("requests are taken again").await;
+    for _ in 0..2 {
+        done(&["device", "restart", &id, "telemetry"]);
+        until("restarted as asked").await;
+    }
+    agent.process().terminate(Duration::from_secs(20));
+    agent.start().await;
+    until("the agent runs").await;
+    follower.kill().await.unwrap();
+    let commands: Value = serde_json::from_str(&done(&["device", "commands", &id, "-o", "json"])).unwrap();
+    let tails = commands.as_array().unwrap().iter().filter(|command| command["kind"] == "tail-logs").count();
+    assert!(tails <= 2, "the one that was answered last, and one that waits: {commands}");
+    let activity = fleet.api.get("activity?limit=100").await;
+    let reads = |entry: &&Value| entry["action"] == "device.command" && entry["detail"]["kind"] == "tail-logs";
+    assert_eq!(activity["items"].as_array().unwrap().iter().filter(reads).count(), 1, "{activity}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! `aidos device`: what is out there, what it should do, and what it says that it does.
 
+use super::device_command::{self, Target};
 use super::rollout::outcome;
 use super::watch::{Watch, watch};
 use super::{client, pair, seconds};
@@ -9,17 +10,14 @@ use crate::global::Global;
 use crate::output::{self, Format, Row};
 use crate::progress::say;
 use aidos_protocol::DeviceId;
-use aidos_protocol::api::commands::{CommandKind, CommandState, CommandView, CreateCommand, OfflinePolicy};
+use aidos_protocol::api::commands::{CommandKind, CommandView, CreateCommand};
 use aidos_protocol::api::devices::{DeviceDetail, DeviceModel, DeviceState, DeviceView, PatchDevice};
 use aidos_protocol::api::rollouts::DeviceUpdateView;
 use aidos_protocol::api::telemetry::{MetricView, TelemetryOverview};
 use aidos_protocol::selector::Selector;
 use aidos_protocol::twin::{TrustState, TrustStatus};
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use reqwest::Method;
-
-/// Seconds of one long poll; the command waits through as many as its life has.
-const WAIT_S: u64 = 30;
 
 /// Devices.
 #[derive(Debug, Subcommand)]
@@ -79,6 +77,24 @@ pub(crate) enum Device {
         #[arg(long)]
         model: Option<aidos_protocol::ModelName>,
     },
+    /// Let the device look at everything that can go wrong on it; exits with 3 when something does not work
+    Probe {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Take no new inference requests on the device, and wait for those in flight; updates go on
+    Drain {
+        #[command(flatten)]
+        target: Target,
+        /// How long requests in flight are waited for, at most 4m
+        #[arg(long, default_value = "30s", value_parser = seconds)]
+        wait: u64,
+    },
+    /// Take inference requests again
+    Undrain {
+        #[command(flatten)]
+        target: Target,
+    },
     /// Start a component of the agent anew
     Restart {
         #[command(flatten)]
@@ -93,6 +109,9 @@ pub(crate) enum Device {
         /// How many
         #[arg(long, default_value_t = 100)]
         lines: u32,
+        /// Go on with what the agent logs, until interrupted
+        #[arg(short, long)]
+        follow: bool,
     },
     /// Commands that were sent to a device
     Commands {
@@ -117,19 +136,6 @@ pub(crate) enum Device {
         /// The device
         id: DeviceId,
     },
-}
-
-/// Whom a command is for, and what becomes of it while the device is offline.
-#[derive(Debug, Args)]
-pub(crate) struct Target {
-    /// The device
-    id: DeviceId,
-    /// How long the device has to do it
-    #[arg(long, default_value = "5m", value_parser = seconds)]
-    ttl: u64,
-    /// Leave it for an offline device and return at once
-    #[arg(long)]
-    queue: bool,
 }
 
 impl Device {
@@ -167,16 +173,22 @@ impl Device {
             }
             Device::SelfTest { target, model } => {
                 let command = CreateCommand { model, ..CreateCommand::new(CommandKind::SelfTest) };
-                send(&client, global, target, command).await
+                device_command::send(&client, global, &target, command).await
+            }
+            Device::Probe { target } => device_command::probe(&client, global, &target).await,
+            Device::Drain { target, wait } => {
+                let wait_s = Some(u32::try_from(wait).unwrap_or(u32::MAX));
+                let command = CreateCommand { wait_s, ..CreateCommand::new(CommandKind::Drain) };
+                device_command::tell(&client, global, &target, command).await
+            }
+            Device::Undrain { target } => {
+                device_command::tell(&client, global, &target, CreateCommand::new(CommandKind::Undrain)).await
             }
             Device::Restart { target, component } => {
                 let command = CreateCommand { component: Some(component), ..CreateCommand::new(CommandKind::Restart) };
-                send(&client, global, target, command).await
+                device_command::send(&client, global, &target, command).await
             }
-            Device::Logs { target, lines } => {
-                let command = CreateCommand { lines: Some(lines), ..CreateCommand::new(CommandKind::TailLogs) };
-                send(&client, global, target, command).await
-            }
+            Device::Logs { target, lines, follow } => device_command::logs(&client, global, &target, lines, follow).await,
             Device::Commands { id } => {
                 output::list(global.output, &client.list::<CommandView>(&format!("devices/{id}/commands"), &[]).await?)
             }
@@ -214,44 +226,6 @@ async fn patch(client: &Client, global: &Global, id: DeviceId, patch: &PatchDevi
     output::one(global.output, &device.device, || output::labels(&device.device.labels))
 }
 
-/// Sends a command and waits for its answer; with `--queue` it only sends.
-async fn send(client: &Client, global: &Global, target: Target, command: CreateCommand) -> Result<(), CliError> {
-    let offline = if target.queue { OfflinePolicy::Queue } else { OfflinePolicy::Fail };
-    let path = format!("devices/{}/commands", target.id);
-    let mut sent: CommandView = client.post(&path, &CreateCommand { ttl_s: target.ttl, offline, ..command }).await?;
-    while !target.queue && !sent.state.is_finished() {
-        let wait = client.request(Method::GET, &format!("{path}/{}", sent.id)).query(&[("wait", WAIT_S)]);
-        sent = client.json(wait.timeout(std::time::Duration::from_secs(WAIT_S + 10))).await?;
-    }
-    match sent.state {
-        CommandState::Ok | CommandState::Queued | CommandState::Delivered => {}
-        CommandState::Expired => {
-            return Err(CliError::Timeout(format!(
-                "{} expired before the device answered; give it longer with --ttl, or leave it there with --queue",
-                sent.id
-            )));
-        }
-        state => {
-            return Err(CliError::failed(
-                format!("{}: {state}: {}", sent.id, output::printable(&sent.message)),
-                format!(
-                    "see what the device says with `aidos device logs {}`, and how it is with `aidos device show {}`",
-                    target.id, target.id
-                ),
-            ));
-        }
-    }
-    output::one(global.output, &sent, || match &sent.result {
-        Some(result) => match (&result.text, &result.json) {
-            (Some(text), _) => output::printable(text),
-            (None, Some(json)) => serde_json::to_string_pretty(json).unwrap_or_default(),
-            (None, None) => format!("{} bytes of {}", result.bytes, result.content_type),
-        },
-        None if sent.message.is_empty() => format!("{} {}", sent.id, sent.state),
-        None => output::printable(&sent.message),
-    })
-}
-
 async fn show(client: &Client, global: &Global, id: DeviceId) -> Result<(), CliError> {
     let device: DeviceDetail = client.get(&format!("devices/{id}")).await?;
     if !matches!(global.output, Format::Table | Format::Wide) {
@@ -272,7 +246,7 @@ fn describe(detail: &DeviceDetail) -> String {
     output::pairs(&[
         ("id", device.id.to_string()),
         ("name", device.name.clone()),
-        ("state", format!("{} ({seen}), {}", state(device.state), if detail.in_sync { "in sync" } else { "not in sync" })),
+        ("state", format!("{} ({seen}), {}", stands(device), if detail.in_sync { "in sync" } else { "not in sync" })),
         ("labels", output::labels(&device.labels)),
         ("notes", or_dash(Some(notes))),
         ("link", or_dash(link)),
@@ -322,6 +296,12 @@ impl Row for Loaded {
     }
 }
 
+/// A device's state, and whether it is drained.
+fn stands(device: &DeviceView) -> String {
+    let drained = if device.drained_at.is_some() { ", drained" } else { "" };
+    format!("{}{drained}", state(device.state))
+}
+
 /// A device's state in one word.
 pub(super) fn state(state: DeviceState) -> &'static str {
     match state {
@@ -340,7 +320,7 @@ impl Row for DeviceView {
         vec![
             self.id.to_string(),
             self.name.clone(),
-            state(self.state).into(),
+            stands(self),
             output::labels(&self.labels),
             self.last_seen_at.map_or("never".into(), output::age),
             or_dash(&self.transport),
@@ -348,24 +328,6 @@ impl Row for DeviceView {
             or_dash(&self.address),
             output::time(self.certificate_expires_at),
             output::age(self.created_at),
-        ]
-    }
-    fn name(&self) -> String {
-        self.id.to_string()
-    }
-}
-
-impl Row for CommandView {
-    const COLUMNS: &'static [&'static str] = &["ID", "KIND", "STATE", "BY", "AGE", "MESSAGE"];
-    const NARROW: usize = 6;
-    fn cells(&self) -> Vec<String> {
-        vec![
-            self.id.to_string(),
-            self.kind.to_string(),
-            self.state.to_string(),
-            self.created_by.clone(),
-            output::age(self.created_at),
-            self.message.clone(),
         ]
     }
     fn name(&self) -> String {

@@ -7,6 +7,7 @@ mod config;
 mod context;
 mod deploy;
 mod device;
+mod device_command;
 mod key;
 mod model;
 mod open;
