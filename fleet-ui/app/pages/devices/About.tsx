@@ -32,6 +32,7 @@ export function About({ device }: { device: Detail }) {
             ...(now.roundTrip !== undefined ? [[words.roundTrip, unitOf(LINK_METRICS.roundTrip)(now.roundTrip)] as const] : []),
             ...(now.sent !== undefined && now.received !== undefined ? [[words.traffic, words.sentReceived(unitOf(LINK_METRICS.sent)(now.sent), unitOf(LINK_METRICS.received)(now.received))] as const] : []),
             [words.address, device.address],
+            ...(device.drained_at == null ? [] : [[words.drainedSince, <TimeAgo key="d" at={device.drained_at} />] as const]),
             [words.agent, device.agent_version && <Name key="a" mono>{device.agent_version}</Name>],
             [words.certificate, <TimeAgo key="c" at={device.certificate_expires_at} />],
             [words.joined, <TimeAgo key="j" at={device.created_at} />],

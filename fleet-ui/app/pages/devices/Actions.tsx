@@ -8,6 +8,7 @@ import { http, type Schemas } from "~/api/client";
 import { text } from "~/text";
 import { Confirm } from "~/ui/Confirm";
 import { failed, told } from "~/ui/toast";
+import { Probe } from "./Checks";
 import { RenameForm } from "./RenameForm";
 
 const words = text.devices;
@@ -15,14 +16,14 @@ const words = text.devices;
 export function Actions({ device }: { device: Schemas["DeviceDetail"] }) {
   const queries = useQueryClient();
   const navigate = useNavigate();
-  const [asking, setAsking] = useState<"revoke" | "delete">();
+  const [asking, setAsking] = useState<"probe" | "revoke" | "delete">();
   const params = { path: { device: device.id } } as const;
 
-  const give = async (command: Omit<Schemas["CreateCommand"], "offline" | "ttl_s"> & Partial<Schemas["CreateCommand"]>) => {
+  const give = async (command: Omit<Schemas["CreateCommand"], "offline" | "ttl_s"> & Partial<Schemas["CreateCommand"]>, undo?: () => void) => {
     try {
       await http.POST("/api/v1/devices/{device}/commands", { params, body: command as Schemas["CreateCommand"] });
       await queries.invalidateQueries({ predicate: ({ queryKey }) => queryKey[1] === "/api/v1/devices/{device}/commands" });
-      told(words.given(command.kind), { to: `/devices/${device.id}?tab=commands` });
+      told(words.given(command.kind), { to: `/devices/${device.id}?tab=commands`, ...(undo && { undo }) });
     } catch (error) {
       failed(error);
     }
@@ -49,11 +50,18 @@ export function Actions({ device }: { device: Schemas["DeviceDetail"] }) {
         <Menu.Dropdown>
           {device.state !== "revoked" && (
             <>
+              <Menu.Item onClick={() => setAsking("probe")}>{words.probe}</Menu.Item>
               <Menu.Item onClick={() => void give({ kind: "self-test" })}>{words.selfTest}</Menu.Item>
               {Object.keys(device.models).map((model) => (
                 <Menu.Item key={model} onClick={() => void give({ kind: "self-test", model })}>{words.selfTestOf(model)}</Menu.Item>
               ))}
               <Menu.Item onClick={() => void navigate({ to: "/devices/$device", params: { device: device.id }, search: { tab: "logs" } })}>{words.logs}</Menu.Item>
+              <Menu.Divider />
+              {device.drained_at == null ? (
+                <Menu.Item onClick={() => void give({ kind: "drain" }, () => void give({ kind: "undrain" }))}>{words.drain}</Menu.Item>
+              ) : (
+                <Menu.Item onClick={() => void give({ kind: "undrain" })}>{words.undrain}</Menu.Item>
+              )}
               <Menu.Divider />
               {Object.keys(device.components).map((component) => (
                 <Menu.Item key={component} onClick={() => void give({ kind: "restart", component })}>{words.restartWhat(component)}</Menu.Item>
@@ -66,6 +74,7 @@ export function Actions({ device }: { device: Schemas["DeviceDetail"] }) {
         </Menu.Dropdown>
       </Menu>
       <Rename name={device.name} renamed={rename} />
+      {asking === "probe" && <Probe id={device.id} name={device.name} close={() => setAsking(undefined)} />}
       {asking === "revoke" && (
         <Confirm
           title={words.revokeTitle(device.name)} lead={words.revokeLead} action={words.revokeDo} word={device.name.trim()} close={() => setAsking(undefined)}

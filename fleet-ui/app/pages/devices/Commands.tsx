@@ -10,6 +10,8 @@ import { Empty, Section } from "~/ui/Section";
 import { StateBadge, type Tone } from "~/ui/StateBadge";
 import { TimeAgo } from "~/ui/TimeAgo";
 import { failed } from "~/ui/toast";
+import { readChecks } from "./checks";
+import { Checks } from "./Checks";
 
 const words = text.devices;
 type Command = Schemas["CommandView"];
@@ -46,7 +48,7 @@ export function Commands({ id }: { id: string }) {
                 )}
               </div>
               {command.message && <div className="dim wrap"><bdi>{command.message}</bdi></div>}
-              {open === command.id && <Result device={id} command={command.id} />}
+              {open === command.id && <Result device={id} command={command.id} kind={command.kind} />}
             </div>
           ))}
         </div>
@@ -55,11 +57,13 @@ export function Commands({ id }: { id: string }) {
   );
 }
 
-function Result({ device, command }: { device: string; command: string }) {
+function Result({ device, command, kind }: { device: string; command: string; kind: Command["kind"] }) {
   const answer = api.useQuery("get", "/api/v1/devices/{device}/commands/{command}", { params: { path: { device, command } } });
   if (answer.error) return <ErrorPanel error={answer.error} />;
   const result = answer.data?.result;
   if (!result) return <Skeleton height={80} />;
+  const checks = kind === "probe" ? readChecks(result.json) : undefined;
+  if (checks) return <Checks checks={checks} />;
   const shown = result.json ? JSON.stringify(result.json, undefined, 2) : (result.text ?? `${result.content_type}, ${result.bytes} B`);
   return <pre className="logs" tabIndex={0} aria-label={words.result}>{shown}</pre>;
 }

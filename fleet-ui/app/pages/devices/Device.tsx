@@ -37,7 +37,7 @@ export function Device() {
 
   return (
     <>
-      <PageHead title={view.name} heading={<><Name lines={2}>{view.name}</Name> <StateBadge tone={STATE_TONES[view.state]}>{words.states[view.state]}</StateBadge></>}>
+      <PageHead title={view.name} heading={<><Name lines={2}>{view.name}</Name> <StateBadge tone={STATE_TONES[view.state]}>{words.states[view.state]}</StateBadge>{view.drained_at != null && <> <StateBadge tone="warn">{words.drained}</StateBadge></>}</>}>
         {session.may("operator") && <Actions device={view} />}
       </PageHead>
       <div className="grid">

@@ -31,13 +31,19 @@ const iso = (at: number | null | undefined) => (at ? new Date(at / 1_000).toISOS
 
 const columns: readonly ResourceColumn<Device>[] = [
   { id: "name", header: words.name, width: "minmax(9rem, 3fr)", sort: "name", value: ({ name }) => name, cell: ({ id, name }) => <RowLink className="main" to="/devices/$device" id={id}><Name>{name}</Name></RowLink> },
-  { id: "state", header: words.state, width: "6.5rem", value: ({ state }) => state, cell: ({ state }) => <StateBadge tone={STATE_TONES[state]}>{words.states[state]}</StateBadge> },
+  { id: "state", header: words.state, width: "6.5rem", value: ({ state, drained_at }) => (drained_at == null ? state : `${state}, ${words.drained}`), cell: (device) => <State device={device} /> },
   { id: "labels", header: words.labels, width: "minmax(11rem, 4fr)", wide: true, value: ({ labels }) => Object.entries(labels).map(([key, value]) => `${key}=${value}`).join(","), cell: ({ labels }) => <Labels labels={labels} most={2} /> },
   { id: "link", header: words.link, width: "4.5rem", wide: true, value: ({ transport }) => transport, cell: ({ transport }) => transport?.toUpperCase() ?? text.ui.nothing },
   { id: "agent", header: words.agent, width: "5.5rem", wide: true, value: ({ agent_version }) => agent_version, cell: ({ agent_version }) => <Name mono>{agent_version ?? text.ui.nothing}</Name> },
   { id: "seen", header: words.lastSeen, width: "6.5rem", end: true, wide: true, sort: "last_seen", value: ({ last_seen_at }) => iso(last_seen_at), cell: ({ state, last_seen_at }) => (state === "online" ? text.ui.now : <TimeAgo at={last_seen_at} />) },
   { id: "joined", header: words.joined, width: "6.5rem", end: true, wide: true, sort: "newest", value: ({ created_at }) => iso(created_at), cell: ({ created_at }) => <TimeAgo at={created_at} /> },
 ];
+
+/** In a narrow column: whether it is drained says more of a device that is online, and less of one that is not. */
+function State({ device: { state, drained_at } }: { device: Device }) {
+  if (state === "online" && drained_at != null) return <StateBadge tone="warn">{words.drained}</StateBadge>;
+  return <StateBadge tone={STATE_TONES[state]}>{words.states[state]}</StateBadge>;
+}
 
 export function Devices() {
   const search = route.useSearch();
