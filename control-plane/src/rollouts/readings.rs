@@ -124,7 +124,7 @@ mod tests {
                 let mut place = rows.len();
                 rows.retain(|_| {
                     place -= 1;
-                    place % 2 == 0
+                    place.is_multiple_of(2)
                 });
             }
         }
