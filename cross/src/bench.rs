@@ -38,10 +38,7 @@ pub(crate) fn bench(only: Option<&str>) -> Result<()> {
             // As it goes to devices.
             bench.env("AIDOS_AGENT_BINARY", target.join("dist/aidos-agent"));
         }
-        let output = bench
-            .stderr(Stdio::inherit())
-            .output()
-            .with_context(|| format!("benchmark {name} could not be started"))?;
+        let output = bench.stderr(Stdio::inherit()).output().with_context(|| format!("benchmark {name} could not be started"))?;
         let text = String::from_utf8_lossy(&output.stdout);
         eprintln_step(&text);
         write(&root().join("docs/benchmarks.md"), name, &commit, &text)?;

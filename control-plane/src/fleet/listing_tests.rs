@@ -140,9 +140,8 @@ async fn where_many_are_found_they_come_in_order_too(db: Db) {
     fleet.clock.advance(Duration::from_secs(1));
     fleet.online(&fleet.ours, first).await;
     let filter = |text: &str| DeviceFilter { text: Some(text.into()), ..Default::default() };
-    let list = async |text, after| {
-        fleet.devices.list(fleet.ours.tenant, &filter(text), DeviceSort::LastSeen, after, 2).await.unwrap()
-    };
+    let list =
+        async |text, after| fleet.devices.list(fleet.ours.tenant, &filter(text), DeviceSort::LastSeen, after, 2).await.unwrap();
     let found = list("edge", None).await;
     assert_eq!((found.len(), found[0].id), (2, first));
     let place = Place::of(&found[1], DeviceSort::LastSeen);
