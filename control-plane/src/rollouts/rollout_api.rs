@@ -72,7 +72,7 @@ async fn list(
     let mut items = Vec::with_capacity(rows.items.len());
     for row in rows.items {
         let far = match rollouts.remove(&row.id) {
-            Some((rollout, tallies)) => Far::Rollout(rollout, tallies),
+            Some((rollout, tallies)) => Far::Rollout(Box::new(rollout), tallies),
             None => Far::Deployment(deployments.counts(caller.tenant, row.id).await?),
         };
         items.push(view(row, far, deployments.clock.now()));
@@ -328,7 +328,7 @@ fn foretold(forecast: Forecast, plan: &Plan) -> RolloutForecast {
 
 /// How far something that was rolled out is.
 enum Far {
-    Rollout(Rollout, Tallies),
+    Rollout(Box<Rollout>, Tallies),
     /// It was made as a deployment, and has no course of its own.
     Deployment(DeploymentCounts),
 }
@@ -339,7 +339,7 @@ async fn seen(deployments: &Deployments, tenant: TenantId, whole: Whole) -> Resu
     let far = match rollout {
         Some(rollout) => {
             let tallies = deployments.tallies(tenant, rollout.id).await?;
-            Far::Rollout(rollout, tallies)
+            Far::Rollout(Box::new(rollout), tallies)
         }
         None => Far::Deployment(deployments.counts(tenant, deployment.id).await?),
     };
