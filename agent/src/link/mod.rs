@@ -22,7 +22,7 @@ pub use ports::{
     CommandPort, Held, IntentPort, IntentPosition, LinkControl, LinkError, LinkHandle, LinkState, PortError, Ports,
     RevocationPort, SpoolPort, StatusPort, StatusPosition, channel,
 };
-pub use quic::Quic;
+pub use quic::{Quic, quic_gauge};
 pub use reach::{Reached, reach};
 pub use renew::keep_certificate_fresh;
 pub use run::run;

@@ -146,15 +146,15 @@ impl Transport for Quic {
         let tls = self.tls()?;
         let dialled = endpoint.race(|address| self.dial(address, &endpoint.host, Arc::clone(&tls))).await?;
         let (send, receive) = dialled.connection.open_bi().await.map_err(|e| ConnectError::Failed(e.to_string()))?;
-        let gauge = gauge(dialled.connection.clone());
+        let gauge = quic_gauge(dialled.connection.clone());
         let sink = Sink { frames: FramedWrite::new(send, codec()), dialled };
         let stream = Stream(FramedRead::new(receive, codec()));
         Ok(Connection { sink: Box::new(sink), stream: Box::new(stream), gauge: Some(gauge) })
     }
 }
 
-/// What QUIC knows of its path, handshake included.
-fn gauge(connection: quinn::Connection) -> Gauge {
+/// What QUIC knows of its path, handshake included; also for a transport that shares its sockets among devices.
+pub fn quic_gauge(connection: quinn::Connection) -> Gauge {
     Box::new(move || {
         let stats = connection.stats();
         Traffic { round_trip: Some(stats.path.rtt), sent: stats.udp_tx.bytes, received: stats.udp_rx.bytes }

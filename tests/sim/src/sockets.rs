@@ -2,7 +2,7 @@
 //! ten thousand sockets are more than a process may have.
 
 use aidos_agent::identity::Identity;
-use aidos_agent::link::{ConnectError, Connection, FrameSink, FrameStream, Lost, Transport};
+use aidos_agent::link::{ConnectError, Connection, FrameSink, FrameStream, Lost, Transport, quic_gauge};
 use aidos_protocol::frame::{ALPN, MAX_FRAME_BYTES};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -86,8 +86,10 @@ impl Transport for Shared {
             Ok(connected) => connected.map_err(failed)?,
         };
         let (send, receive) = connection.open_bi().await.map_err(failed)?;
+        let gauge = quic_gauge(connection.clone());
         let sink = Sink { frames: FramedWrite::new(send, codec()), connection };
-        Ok(Connection { sink: Box::new(sink), stream: Box::new(Stream(FramedRead::new(receive, codec()))), gauge: None })
+        let stream = Stream(FramedRead::new(receive, codec()));
+        Ok(Connection { sink: Box::new(sink), stream: Box::new(stream), gauge: Some(gauge) })
     }
 }
 
