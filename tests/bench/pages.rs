@@ -115,7 +115,8 @@ async fn started(fleet: &Fleet, devices: usize) -> String {
     }
 }
 
-async fn measure(figures: &mut Figures, store: &str, postgres: Option<&str>, devices: usize) {
+/// Answers the fleet, as it was measured, and its rollout.
+async fn measure(figures: &mut Figures, store: &str, postgres: Option<&str>, devices: usize) -> (Fleet, String) {
     let options = FleetOptions { postgres: postgres.map(str::to_owned), ..FleetOptions::default() };
     let mut fleet = Fleet::with(options).await;
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("models/digits/digits.onnx");
@@ -166,9 +167,7 @@ async fn measure(figures: &mut Figures, store: &str, postgres: Option<&str>, dev
         figures.figure(&format!("{store}_{name}_median"), median, "ms", None);
         figures.figure(&format!("{store}_{name}_p99"), slowest, "ms", limit);
     }
-    if postgres.is_none() {
-        look(figures, &fleet, &rollout);
-    }
+    (fleet, rollout)
 }
 
 /// Has a browser look at the fleet, and takes over the figures that it prints.
@@ -189,8 +188,9 @@ fn look(figures: &mut Figures, fleet: &Fleet, rollout: &str) {
 async fn main() -> ExitCode {
     let devices = std::env::var("AIDOS_BENCH_DEVICES").map_or(DEVICES, |text| text.parse().expect("a number of devices"));
     let mut figures = Figures::default();
-    measure(&mut figures, "sqlite", None, devices).await;
+    let (fleet, rollout) = measure(&mut figures, "sqlite", None, devices).await;
     let postgres = Postgres::start().await;
-    measure(&mut figures, "postgres", Some(&postgres.url()), devices).await;
+    drop(measure(&mut figures, "postgres", Some(&postgres.url()), devices).await);
+    look(&mut figures, &fleet, &rollout);
     figures.verdict()
 }
