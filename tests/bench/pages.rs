@@ -62,8 +62,8 @@ fn copies(template: &str, count: usize) -> String {
         )
         .unwrap();
     }
-    sql += "INSERT INTO device_search (tenant_id, device_id, name, folded, address, labels) SELECT s.tenant_id, c.id, c.name, c.name, s.address, \
-            c.site FROM device_search s, copies c;\n";
+    sql += "INSERT INTO device_search (tenant_id, device_id, name, folded, address, labels, text) SELECT s.tenant_id, c.id, c.name, c.name, \
+            s.address, c.site, c.name || ' ' || s.address || ' ' || c.site FROM device_search s, copies c;\n";
     // As after days: no two were heard of at the same moment.
     sql + "UPDATE devices SET last_seen_us = created_us - LENGTH(name) * 1000 + CAST(SUBSTR(name, 6) AS INTEGER) WHERE name LIKE 'edge-%';\n\
            COMMIT;\nANALYZE;\n"

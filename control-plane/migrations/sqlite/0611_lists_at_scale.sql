@@ -7,13 +7,15 @@ CREATE TABLE device_search (
   folded     TEXT NOT NULL,
   address    TEXT NOT NULL DEFAULT '',
   labels     TEXT NOT NULL DEFAULT '',
-  text       TEXT NOT NULL GENERATED ALWAYS AS (folded || char(10) || address || char(10) || labels) STORED,
+  -- The three, a line each. No generated column: SQLite would look it up in the table for each entry of the index.
+  text       TEXT NOT NULL,
   PRIMARY KEY (tenant_id, device_id),
   FOREIGN KEY (tenant_id, device_id) REFERENCES devices (tenant_id, id) ON DELETE CASCADE
 ) WITHOUT ROWID;
-INSERT INTO device_search (tenant_id, device_id, name, folded, address, labels)
+INSERT INTO device_search (tenant_id, device_id, name, folded, address, labels, text)
   SELECT tenant_id, id, name, LOWER(name), LOWER(COALESCE(address, '')), COALESCE((SELECT LOWER(GROUP_CONCAT(value, char(10)))
-    FROM device_labels l WHERE l.tenant_id = devices.tenant_id AND l.device_id = devices.id), '') FROM devices;
+    FROM device_labels l WHERE l.tenant_id = devices.tenant_id AND l.device_id = devices.id), ''), '' FROM devices;
+UPDATE device_search SET text = folded || char(10) || address || char(10) || labels;
 -- The order by name, with what is looked at in it.
 CREATE INDEX device_search_by_name ON device_search (tenant_id, name, device_id, text);
 
