@@ -211,7 +211,7 @@ async fn finds_many(pool: &AnyPool, tenant: TenantId, text: &str) -> Result<bool
     let found = found(&mut sql, text);
     let limit = sql.bind(Bind::Number(MANY));
     sql.text = format!(
-        "SELECT COUNT(*) AS devices FROM (SELECT 1 FROM device_search s WHERE s.tenant_id = $1 AND {found} LIMIT {limit}) AS some"
+        "SELECT COUNT(*) AS devices FROM (SELECT 1 FROM device_search s WHERE s.tenant_id = $1 AND {found} LIMIT {limit}) AS few"
     );
     let counted = sql.fetch(pool).await?.first().map(|row| row.try_get::<i64, _>("devices")).transpose()?;
     Ok(counted == Some(MANY))
