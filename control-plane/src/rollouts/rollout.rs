@@ -23,6 +23,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// How often a command starts again because the rollout went on meanwhile.
 const TRIES: usize = 5;
+/// Devices of a rollout that change how large its table is.
+const MANY: usize = 1_000;
 /// Reasons of a forecast that say why a device does not fit.
 const REASONS: usize = 10;
 /// Bytes of a reason that a person gives.
@@ -182,6 +184,9 @@ impl Deployments {
         });
         self.activity.record(&mut tx, caller, "rollout.create", &id.to_string(), detail.clone()).await?;
         tx.commit().await?;
+        if cast.members.len() >= MANY {
+            self.db.grown("rollout_devices").await;
+        }
         self.events.publish(tenant, "rollout.created", &id.to_string(), detail);
         self.courses.add((tenant, id));
         Ok(Made::New(row))

@@ -166,6 +166,15 @@ impl Db {
         Ok(Tx { inner, afterwards: Vec::new() })
     }
 
+    /// `table` has many more rows than before. Postgres would go by what it was until it looks by itself, a minute later.
+    pub(crate) async fn grown(&self, table: &'static str) {
+        if self.dialect == Dialect::Postgres
+            && let Err(error) = self.pool.execute(sqlx::AssertSqlSafe(format!("ANALYZE {table}"))).await
+        {
+            tracing::warn!(%error, table, "the database does not know how large the table has become, and may be slow for a minute");
+        }
+    }
+
     /// Which database speaks.
     pub(crate) fn dialect(&self) -> Dialect {
         self.dialect
