@@ -13,6 +13,7 @@ export function pagesOf({ device, rollout }: { device: string; rollout: string }
     { name: "device", path: `/devices/${device}`, heading: /./ },
     { name: "device-models", path: `/devices/${device}?tab=models`, heading: /./ },
     { name: "device-twin", path: `/devices/${device}?tab=twin`, heading: /./ },
+    { name: "device-updates", path: `/devices/${device}?tab=updates`, heading: /./ },
     { name: "device-commands", path: `/devices/${device}?tab=commands`, heading: /./ },
     { name: "device-activity", path: `/devices/${device}?tab=activity`, heading: /./ },
     { name: "add-device", path: "/devices/add", heading: /Add device/ },
