@@ -2,7 +2,7 @@
 //! and on Postgres.
 //!
 //! `cargo xtask bench pages`; fails when a limit is passed. `AIDOS_BENCH_DEVICES=1000` sets the size for a quick run, `AIDOS_BENCH_MINUTES=1` how
-//! long the browser stays. The devices are copies in the database of one that joined, and never connect; the control plane is a
+//! long the browser stays, `AIDOS_BENCH_STORE=postgres` which store alone is measured. The devices are copies in the database of one that joined, and never connect; the control plane is a
 //! process of its own, asked over HTTP. Then Chromium looks at the same fleet (`fleet-ui/bench/large.mjs`).
 
 #![allow(clippy::unwrap_used)]
@@ -188,9 +188,15 @@ fn look(figures: &mut Figures, fleet: &Fleet, rollout: &str) {
 async fn main() -> ExitCode {
     let devices = std::env::var("AIDOS_BENCH_DEVICES").map_or(DEVICES, |text| text.parse().expect("a number of devices"));
     let mut figures = Figures::default();
-    let (fleet, rollout) = measure(&mut figures, "sqlite", None, devices).await;
-    let postgres = Postgres::start().await;
-    drop(measure(&mut figures, "postgres", Some(&postgres.url()), devices).await);
-    look(&mut figures, &fleet, &rollout);
+    let only = std::env::var("AIDOS_BENCH_STORE").ok();
+    let wanted = |store: &str| only.as_deref().is_none_or(|only| only == store);
+    let sqlite = if wanted("sqlite") { Some(measure(&mut figures, "sqlite", None, devices).await) } else { None };
+    if wanted("postgres") {
+        let postgres = Postgres::start().await;
+        drop(measure(&mut figures, "postgres", Some(&postgres.url()), devices).await);
+    }
+    if let Some((fleet, rollout)) = sqlite {
+        look(&mut figures, &fleet, &rollout);
+    }
     figures.verdict()
 }
