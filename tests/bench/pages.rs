@@ -2,8 +2,9 @@
 //! and on Postgres.
 //!
 //! `cargo xtask bench pages`; fails when a limit is passed. `AIDOS_BENCH_DEVICES=1000` sets the size for a quick run, `AIDOS_BENCH_MINUTES=1` how
-//! long the browser stays, `AIDOS_BENCH_STORE=postgres` which store alone is measured. The devices are copies in the database of one that joined, and never connect; the control plane is a
-//! process of its own, asked over HTTP. Then Chromium looks at the same fleet (`fleet-ui/bench/large.mjs`).
+//! long the browser stays, `AIDOS_BENCH_STORE=postgres` which store alone is measured. The devices are copies in the database of one that joined,
+//! and never connect; the control plane is a process of its own, asked over HTTP. Then Chromium looks at the same fleet
+//! (`fleet-ui/bench/large.mjs`).
 
 #![allow(clippy::unwrap_used)]
 
