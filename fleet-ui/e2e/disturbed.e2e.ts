@@ -38,7 +38,7 @@ describe("a clock that is wrong", () => {
     const { page, context, faults } = await open(browser, stack);
     await context.addInitScript(shift, minutes);
     await stack.api("PATCH", "models/digits", { description: `written at ${minutes} minutes` });
-    await page.goto("/");
+    await page.goto("/activity");
     await signIn(page, stack.ownerKey);
     await banner(page).waitFor();
     // A second may pass on the way.

@@ -121,7 +121,7 @@ describe("the fleet", () => {
     await page.goto(`/devices/${items[0]!.device}?tab=updates`);
     const updates = page.getByRole("table", { name: "Updates" });
     await updates.locator(".state-bad").first().waitFor();
-    await updates.getByText("what holds here").first().waitFor();
+    await updates.getByText("· holds").first().waitFor();
     await accessible(page);
     await page.setViewportSize({ width: 390, height: 800 });
     await fits(page);

@@ -1,5 +1,5 @@
-//! Finding devices in the database: by labels, state and text, in an order, page by page. It reads `devices` and the mirrored
-//! labels; the statements that change devices stand in `store`.
+//! Finding devices in the database: by labels, state and text, in an order, page by page. It reads `devices`, the mirrored labels and
+//! the rows that are searched, and changes nothing but a device's name; other statements that change devices stand in `store`.
 
 use super::search_store;
 use super::selector_sql::selector_sql;

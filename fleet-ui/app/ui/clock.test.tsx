@@ -1,7 +1,7 @@
 import { act } from "react";
 import { createRoot, type Root } from "react-dom/client";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
-import { clockSeen, useNow, useSkew } from "./clock";
+import { dateSeen, useNow, useSkew } from "./clock";
 
 let root: Root;
 let seen: { now: number; skew: number };
@@ -23,13 +23,15 @@ afterEach(() => {
 });
 
 it("follows the control plane's clock as soon as that is heard of, and goes on by it", () => {
-  act(() => clockSeen((Date.now() + 1_200_000) * 1_000));
+  act(() => dateSeen(new Date(Date.now() + 1_200_000).toUTCString()));
   expect(seen).toEqual({ now: 1_001_200_000, skew: 1_200_000 });
   act(() => vi.advanceTimersByTime(10_000));
   expect(seen).toEqual({ now: 1_001_210_000, skew: 1_200_000 });
 });
 
-it("takes less than two seconds for the way here", () => {
-  act(() => clockSeen((Date.now() - 1_900) * 1_000));
+it("takes less than two seconds for the way here, and nothing from an answer without a date", () => {
+  act(() => dateSeen(null));
+  expect(seen).toEqual({ now: 1_001_200_000, skew: 1_200_000 });
+  act(() => dateSeen(new Date(Date.now() - 1_000).toUTCString()));
   expect(seen).toEqual({ now: 1_000_000_000, skew: 0 });
 });

@@ -5,6 +5,8 @@
 import { useSyncExternalStore } from "react";
 
 const TICK_MS = 10_000;
+/** So much is the way here, and the second that an answer is dated by. */
+const WAY_MS = 2_000;
 let skewMs = 0;
 let present = Date.now();
 let timer: ReturnType<typeof setInterval> | undefined;
@@ -15,10 +17,13 @@ const tell = () => {
   for (const listener of listeners) listener();
 };
 
-/** The control plane said that it is `micros` now. Less than two seconds is the way here. */
-export function clockSeen(micros: number): void {
-  const skew = micros / 1_000 - Date.now();
-  skewMs = Math.abs(skew) < 2_000 ? 0 : skew;
+/** An answer of the control plane has this `Date`. */
+export function dateSeen(date: string | null): void {
+  const heard = Date.parse(date ?? "") - Date.now();
+  const skew = Math.abs(heard) < WAY_MS ? 0 : heard;
+  // Each answer has one; and what has none says nothing.
+  if (!(Math.abs(skew - skewMs) >= WAY_MS)) return;
+  skewMs = skew;
   tell();
 }
 

@@ -18,16 +18,14 @@ const moment = (at: number | null | undefined) => (at == null ? undefined : new 
 const columns: readonly ResourceColumn<Update>[] = [
   { id: "what", header: text.rollouts.subject, width: "minmax(7rem, 2fr)", value: ({ subject, version }) => `${subject}@${version}`, cell: (update) => <What update={update} /> },
   {
-    id: "state", header: words.state, width: "7.5rem", value: (update) => standing(update).word,
+    id: "state", header: words.state, width: "9.5rem", value: (update) => `${standing(update).word}${holds(update) ? `, ${words.holdsHere}` : ""}`,
     cell: (update) => {
       const { tone, word } = standing(update);
-      return <StateBadge tone={tone}>{word}</StateBadge>;
+      return <><StateBadge tone={tone}>{word}</StateBadge>{holds(update) && <span className="dim"> · {words.holdsHere}</span>}</>;
     },
   },
-  { id: "holds", header: words.now, width: "8rem", wide: true, value: (update) => (holds(update) ? words.holdsHere : ""), cell: (update) => (holds(update) ? <span className="dim">{words.holdsHere}</span> : null) },
-  { id: "wave", header: text.rollouts.waveShort, width: "3.5rem", end: true, wide: true, value: ({ wave }) => wave, cell: ({ wave }) => wave ?? text.ui.nothing },
-  { id: "reason", header: text.rollouts.reason, width: "minmax(6rem, 3fr)", wide: true, value: ({ reason }) => reason, cell: ({ reason }) => <Name>{reason ?? ""}</Name> },
-  { id: "told", header: words.told, width: "6.5rem", end: true, wide: true, value: ({ told_at }) => moment(told_at), cell: ({ told_at }) => <TimeAgo at={told_at} /> },
+  { id: "wave", header: text.rollouts.waveShort, width: "3rem", end: true, wide: true, value: ({ wave }) => wave, cell: ({ wave }) => wave ?? text.ui.nothing },
+  { id: "reason", header: text.rollouts.reason, width: "minmax(5rem, 3fr)", wide: true, value: ({ reason }) => reason, cell: ({ reason }) => <Name>{reason ?? ""}</Name> },
   { id: "updated", header: text.rollouts.updated, width: "6.5rem", end: true, value: ({ updated_at }) => moment(updated_at), cell: ({ updated_at }) => <TimeAgo at={updated_at} /> },
 ];
 

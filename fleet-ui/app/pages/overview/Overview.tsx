@@ -2,13 +2,11 @@
 import { Skeleton, Text } from "@mantine/core";
 import { IconPlus } from "@tabler/icons-react";
 import { Link } from "@tanstack/react-router";
-import { useEffect } from "react";
 import { api } from "~/api/client";
 import { session } from "~/api/session";
 import { Events } from "~/pages/activity/Events";
 import { outcomeParts, WaveBar } from "~/pages/rollouts/WaveBar";
 import { text } from "~/text";
-import { clockSeen } from "~/ui/clock";
 import { ButtonLink } from "~/ui/ButtonLink";
 import { ErrorPanel } from "~/ui/ErrorPanel";
 import { integer } from "~/ui/format";
@@ -25,9 +23,6 @@ export function Overview() {
   const offline = api.useQuery("get", "/api/v1/devices", { params: { query: { state: "offline", sort: "last_seen", limit: 6 } } });
   const activity = api.useQuery("get", "/api/v1/activity", { params: { query: { limit: 8 } } });
   const view = overview.data;
-  useEffect(() => {
-    if (view) clockSeen(view.now);
-  }, [view]);
 
   if (overview.error && !view) return <ErrorPanel error={overview.error} retry={overview.refetch} />;
   const total = view ? view.devices.online + view.devices.offline : 0;
