@@ -2,7 +2,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { launch, open, signIn } from "./browser";
+import { fits, launch, open, signIn } from "./browser";
 import { Stack } from "./stack";
 
 let stack: Stack;
@@ -138,6 +138,25 @@ describe("a form that is not taken", () => {
     await making.getByRole("button", { name: "Make" }).click();
     await making.getByText(/is not a tenant name/).waitFor();
     expect(await making.getByText("deserialize").count()).toBe(0);
+    expect(faults.said).toEqual([]);
+    await context.close();
+  });
+});
+
+describe("a label of ten thousand characters", () => {
+  it("is refused at its field, whatever it holds, and the page stays in its frame", async () => {
+    const { page, context, faults } = await open(browser, stack, { width: 390 });
+    await page.goto(`/devices/${local}`);
+    await signIn(page, stack.ownerKey);
+    await page.getByRole("button", { name: "Edit: Labels" }).click();
+    const before = await stack.api<{ labels: Record<string, string> }>("GET", `devices/${local}`);
+    for (const value of ["x".repeat(10_000), "שלום".repeat(2_500)]) {
+      await page.getByLabel("Value 1").fill(value);
+      await page.getByRole("button", { name: "Save" }).click();
+      await page.getByRole("dialog").getByText(value.slice(0, 40)).filter({ hasText: "63" }).waitFor();
+      await fits(page);
+    }
+    expect((await stack.api<{ labels: Record<string, string> }>("GET", `devices/${local}`)).labels).toEqual(before.labels);
     expect(faults.said).toEqual([]);
     await context.close();
   });
