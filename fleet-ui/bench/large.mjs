@@ -2,15 +2,15 @@
  * How the dashboard feels with a large fleet: what people do on the list of devices and on a rollout, how long each takes until it is
  * painted, the longest frame, and what the tab holds after minutes of live events.
  *
- * `AIDOS_URL=… AIDOS_API_KEY=… AIDOS_BENCH_ROLLOUT=dep_… node bench/large.mjs`; `AIDOS_BENCH_MINUTES` says how long it stays live. It prints
+ * `AIDOS_URL=… AIDOS_API_KEY=… AIDOS_BENCH_ROLLOUT=dep_… AIDOS_BENCH_DEVICE=… node bench/large.mjs`; `AIDOS_BENCH_MINUTES` says how long it stays live. It prints
  * a line `name value unit limit` for each figure. `cargo xtask bench pages` makes the fleet and runs it.
  */
 import { readFileSync } from "node:fs";
 import { setTimeout as pause } from "node:timers/promises";
 import { chromium } from "playwright-core";
 
-const { AIDOS_URL: url, AIDOS_API_KEY: key, AIDOS_BENCH_ROLLOUT: rollout, AIDOS_BENCH_MINUTES: minutes = "30" } = process.env;
-if (!url || !key || !rollout) throw new Error("AIDOS_URL, AIDOS_API_KEY and AIDOS_BENCH_ROLLOUT say what to look at");
+const { AIDOS_URL: url, AIDOS_API_KEY: key, AIDOS_BENCH_ROLLOUT: rollout, AIDOS_BENCH_DEVICE: device, AIDOS_BENCH_MINUTES: minutes = "30" } = process.env;
+if (!url || !key || !rollout || !device) throw new Error("AIDOS_URL, AIDOS_API_KEY, AIDOS_BENCH_ROLLOUT and AIDOS_BENCH_DEVICE say what to look at");
 const FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"];
 const TIMES = 30;
 const MIB = 1 << 20;
@@ -80,8 +80,53 @@ for (let round = 0; round < TIMES; round++) {
 }
 await report("ui_rollout", TIMES * 3);
 
+// Charts: pointing along them and drawing a span to look closer, with 10,000 readings of each series behind them, which the control plane
+// thins, and then with as many points of each series drawn.
+const asked = async (path) => (await fetch(`${url}/api/v1/${path}`, { headers: { authorization: `Bearer ${key}` } })).json();
+const { last_at: last } = await asked(`devices/${device}/telemetry/metrics`);
+const HOUR = 3_600;
+const POINTS = 10_000;
+const [from, to] = [Math.floor(last / 1e6) - HOUR, Math.ceil(last / 1e6)];
+const vitals = async (name) => {
+  await page.goto(`/devices/${device}?tab=vitals&from=${from}&to=${to}`);
+  await page.locator(".vitals .u-over").first().waitFor();
+  let did = 0;
+  for (let round = 0; round < TIMES; round++) {
+    const charts = page.locator(".vitals .u-over");
+    const chart = charts.nth(round % (await charts.count()));
+    await chart.scrollIntoViewIfNeeded();
+    const { x, y, width, height } = await chart.boundingBox();
+    for (let step = 0; step <= 20; step++) await page.mouse.move(x + (width * step) / 21, y + height / 2);
+    const before = page.url();
+    await page.mouse.move(x + width * 0.2, y + height / 2);
+    await page.mouse.down();
+    await page.mouse.move(x + width * 0.8, y + height / 2, { steps: 10 });
+    await page.mouse.up();
+    await page.waitForURL((url) => url.href !== before);
+    did += 1;
+    // A few looks closer, and again from the whole hour.
+    if (round % 5 === 4) await page.evaluate((to) => (history.pushState({}, "", to), dispatchEvent(new PopStateEvent("popstate"))), `/devices/${device}?tab=vitals&from=${from}&to=${to}`);
+  }
+  await report(name, did);
+};
+const { series } = await asked(`devices/${device}/telemetry?from=${from * 1e6}&to=${to * 1e6}&points=600`);
+figure("ui_vitals_readings_of_a_series", series[0].points.reduce((sum, { count }) => sum + count, 0), "readings");
+await vitals("ui_vitals");
+await page.route(/\/telemetry\?/, async (route) => {
+  const asked = new URL(route.request().url()).searchParams;
+  const [begin, end] = [Number(asked.get("from")), Number(asked.get("to"))];
+  const point = (index) => {
+    const avg = 50 + 40 * Math.sin(index / 300) + Math.random() * 10;
+    return { at: Math.round(begin + ((end - begin) * index) / POINTS), min: avg, max: avg, avg, count: 1 };
+  };
+  const drawn = asked.get("metric").split(",").map((metric) => ({ metric, points: Array.from({ length: POINTS }, (_, index) => point(index)) }));
+  await route.fulfill({ json: { device, from: begin, to: end, bucket_us: Math.round((end - begin) / POINTS), series: drawn } });
+});
+await vitals("ui_vitals_unthinned");
+await page.unroute(/\/telemetry\?/);
+
 // Live: one device is written to each second, as one that flaps.
-const { items } = await (await fetch(`${url}/api/v1/devices?limit=1`, { headers: { authorization: `Bearer ${key}` } })).json();
+const { items } = await asked("devices?limit=1");
 const renderer = await browser.newBrowserCDPSession();
 const held = async () => {
   const { processInfo } = await renderer.send("SystemInfo.getProcessInfo");

@@ -9,7 +9,7 @@
 #![allow(clippy::unwrap_used)]
 
 use aidos_protocol::DeviceId;
-use aidos_tests::{Figures, Fleet, FleetOptions, Postgres};
+use aidos_tests::{Figures, Fleet, FleetOptions, Postgres, eventually};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -24,6 +24,10 @@ const ASKED: usize = 200;
 const LIMIT_MS: f64 = 50.0;
 /// Rows of one statement.
 const ROWS: usize = 1_000;
+/// Readings of each metric of the device whose charts are looked at, over an hour.
+const READINGS: usize = 10_000;
+/// The hour in microseconds.
+const HOUR_US: usize = 3_600_000_000;
 /// Beyond this something hangs.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -68,6 +72,32 @@ fn copies(template: &str, count: usize) -> String {
     // As after days: no two were heard of at the same moment.
     sql + "UPDATE devices SET last_seen_us = created_us - LENGTH(name) * 1000 + CAST(SUBSTR(name, 6) AS INTEGER) WHERE name LIKE 'edge-%';\n\
            COMMIT;\nANALYZE;\n"
+}
+
+/// Statements that give `device` an hour of readings before its newest, each of `metrics` a noise of its own, as no two charts are alike.
+fn readings(device: &str, metrics: usize, blob: impl Fn(&str) -> String) -> String {
+    let mut sql = String::from("BEGIN;\nCREATE TEMPORARY TABLE readings (n BIGINT NOT NULL, samples BYTEA NOT NULL);\n");
+    let numbers: Vec<usize> = (0..READINGS).collect();
+    // A linear congruential generator (Knuth, MMIX): the same noise in every run.
+    let mut state = 1_u64;
+    let mut noise = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as f64 / f64::from(u32::MAX) * 100.0
+    };
+    for chunk in numbers.chunks(ROWS) {
+        let mut row = |n: &usize| {
+            let hex: String = (0..metrics).flat_map(|_| noise().to_le_bytes()).map(|byte| format!("{byte:02x}")).collect();
+            format!("({n},{})", blob(&hex))
+        };
+        let rows: Vec<String> = chunk.iter().map(&mut row).collect();
+        writeln!(sql, "INSERT INTO readings VALUES {};", rows.join(",")).unwrap();
+    }
+    let before = format!("t.time_us - ({READINGS} - r.n) * {}", HOUR_US / READINGS);
+    sql + &format!(
+        "INSERT INTO telemetry (tenant_id, device_id, seq, time_us, schema_id, samples) \
+         SELECT t.tenant_id, t.device_id, t.seq + 1 + r.n, {before}, t.schema_id, r.samples FROM telemetry t, readings r \
+         WHERE t.device_id = '{device}' AND t.seq = (SELECT MAX(seq) FROM telemetry WHERE device_id = '{device}');\nCOMMIT;\n"
+    )
 }
 
 /// Runs statements on a control plane's database.
@@ -116,8 +146,15 @@ async fn started(fleet: &Fleet, devices: usize) -> String {
     }
 }
 
-/// Answers the fleet, as it was measured, and its rollout.
-async fn measure(figures: &mut Figures, store: &str, postgres: Option<&str>, devices: usize) -> (Fleet, String) {
+/// A fleet that was measured, and what to look at in it.
+struct Measured {
+    fleet: Fleet,
+    rollout: String,
+    /// The device that all others are copies of, with [`READINGS`] of each metric.
+    template: String,
+}
+
+async fn measure(figures: &mut Figures, store: &str, postgres: Option<&str>, devices: usize) -> Measured {
     let options = FleetOptions { postgres: postgres.map(str::to_owned), ..FleetOptions::default() };
     let mut fleet = Fleet::with(options).await;
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("models/digits/digits.onnx");
@@ -126,17 +163,27 @@ async fn measure(figures: &mut Figures, store: &str, postgres: Option<&str>, dev
     // ONNX: field 6 of the model, its documentation; another file of the same model.
     std::fs::write(&second, [std::fs::read(&models).unwrap(), vec![0x32, 1, b'2']].concat()).unwrap();
     fleet.push("digits", &second).await;
-    let template = {
+    let (template, metrics) = {
         let mut agent = fleet.agent("template", &json!({})).await;
         let id = fleet.device("template", "online").await["id"].as_str().unwrap().to_owned();
+        let metrics = eventually("the first readings are there", async || {
+            let overview = fleet.api.get(&format!("devices/{id}/telemetry/metrics")).await;
+            overview["metrics"].as_array().map(Vec::len).filter(|count| *count > 0)
+        });
+        let metrics = metrics.await;
         agent.process().kill();
-        id
+        (id, metrics)
     };
     fleet.control_plane().terminate(Duration::from_secs(30));
     progress(&format!("{store}: {devices} devices"));
     execute(&fleet, postgres, &copies(&template, devices));
+    let blob = |hex: &str| if postgres.is_some() { format!("decode('{hex}','hex')") } else { format!("x'{hex}'") };
+    execute(&fleet, postgres, &readings(&template, metrics, blob));
     fleet.start_control_plane().await;
     let rollout = started(&fleet, devices).await;
+    let overview = fleet.api.get(&format!("devices/{template}/telemetry/metrics")).await;
+    let last = overview["last_at"].as_i64().unwrap();
+    let hour = format!("from={}&to={last}&points=600", last - HOUR_US as i64);
     let next = |page: &Value| page["next_cursor"].as_str().unwrap().to_owned();
     let second = next(&fleet.api.get("devices?limit=100&sort=name").await);
     let lists = [
@@ -151,6 +198,7 @@ async fn measure(figures: &mut Figures, store: &str, postgres: Option<&str>, dev
         ("devices_by_text_nowhere", "devices?limit=100&q=nowhere".to_owned()),
         ("devices_by_text_last_seen", "devices?limit=100&q=site-7&sort=last_seen".to_owned()),
         ("device", format!("devices/{template}")),
+        ("device_readings", format!("devices/{template}/telemetry?{hour}")),
         ("rollouts", "rollouts?limit=50".to_owned()),
         ("rollout", format!("rollouts/{rollout}")),
         ("rollout_devices", format!("rollouts/{rollout}/devices?limit=100")),
@@ -163,20 +211,21 @@ async fn measure(figures: &mut Figures, store: &str, postgres: Option<&str>, dev
     for (name, path) in &lists {
         let (median, slowest) = asked(&fleet, path).await;
         progress(&format!("  {name}: {median:.1} ms, 99 of 100 within {slowest:.1} ms"));
-        // Not a list: everything, drawn as a picture.
-        let limit = (*name != "rollout_cells").then_some(LIMIT_MS);
+        // Not lists: pictures of everything that there is.
+        let limit = (!["rollout_cells", "device_readings"].contains(name)).then_some(LIMIT_MS);
         figures.figure(&format!("{store}_{name}_median"), median, "ms", None);
         figures.figure(&format!("{store}_{name}_p99"), slowest, "ms", limit);
     }
-    (fleet, rollout)
+    Measured { fleet, rollout, template }
 }
 
 /// Has a browser look at the fleet, and takes over the figures that it prints.
-fn look(figures: &mut Figures, fleet: &Fleet, rollout: &str) {
+fn look(figures: &mut Figures, Measured { fleet, rollout, template }: &Measured) {
     let key = std::fs::read_to_string(fleet.control_plane_dir().join("owner.key")).unwrap();
     let mut node = Command::new("node");
     node.arg("bench/large.mjs").current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("fleet-ui"));
     node.env("AIDOS_URL", fleet.api.url()).env("AIDOS_API_KEY", key.trim()).env("AIDOS_BENCH_ROLLOUT", rollout);
+    node.env("AIDOS_BENCH_DEVICE", template);
     let looked = node.output().expect("Node is installed, as for the dashboard");
     assert!(looked.status.success(), "{}", String::from_utf8_lossy(&looked.stderr));
     for line in String::from_utf8_lossy(&looked.stdout).lines() {
@@ -196,8 +245,8 @@ async fn main() -> ExitCode {
         let postgres = Postgres::start().await;
         drop(measure(&mut figures, "postgres", Some(&postgres.url()), devices).await);
     }
-    if let Some((fleet, rollout)) = sqlite {
-        look(&mut figures, &fleet, &rollout);
+    if let Some(measured) = sqlite {
+        look(&mut figures, &measured);
     }
     figures.verdict()
 }
