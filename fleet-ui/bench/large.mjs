@@ -89,10 +89,10 @@ const POINTS = 10_000;
 const [from, to] = [Math.floor(last / 1e6) - HOUR, Math.ceil(last / 1e6)];
 const vitals = async (name) => {
   await page.goto(`/devices/${device}?tab=vitals&from=${from}&to=${to}`);
-  await page.locator(".vitals .u-over").first().waitFor();
+  const charts = page.locator(".vitals .u-over");
+  await charts.first().waitFor();
   let did = 0;
   for (let round = 0; round < TIMES; round++) {
-    const charts = page.locator(".vitals .u-over");
     const chart = charts.nth(round % (await charts.count()));
     await chart.scrollIntoViewIfNeeded();
     const { x, y, width, height } = await chart.boundingBox();

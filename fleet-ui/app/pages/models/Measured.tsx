@@ -3,8 +3,9 @@ import { SegmentedControl, Select, Skeleton, Stack } from "@mantine/core";
 import { getRouteApi } from "@tanstack/react-router";
 import { useMemo } from "react";
 import { api } from "~/api/client";
+import { useReadings } from "~/pages/devices/useReadings";
 import { text } from "~/text";
-import { Chart } from "~/ui/Chart";
+import { Chart, type Series } from "~/ui/Chart";
 import { useNow } from "~/ui/clock";
 import { ErrorPanel } from "~/ui/ErrorPanel";
 import { unitOf } from "~/ui/format";
@@ -16,8 +17,6 @@ import { useRunningDevices } from "./useRunningDevices";
 const words = text.models;
 const route = getRouteApi("/shell/models/$model");
 const HOURS: Record<(typeof RANGES)[number], number> = { "1h": 1, "6h": 6, "24h": 24, "7d": 168, "30d": 720 };
-const POINTS = 400;
-const METRICS = 16;
 
 export function Measured({ model }: { model: string }) {
   const search = route.useSearch();
@@ -47,21 +46,15 @@ function Charts({ model, device, hours }: { model: string; device: string; hours
   const from = to - hours * 3_600;
   const known = api.useQuery("get", "/api/v1/devices/{device}/telemetry/metrics", { params: { path: { device } } });
   const measures = useMemo(() => byMeasure(model, known.data?.metrics.map(({ name }) => name) ?? []), [model, known.data]);
-  const metric = measures.flatMap(({ metrics }) => metrics.map(({ name }) => name)).slice(0, METRICS).join(",");
-  const range = api.useQuery(
-    "get", "/api/v1/devices/{device}/telemetry",
-    { params: { path: { device }, query: { metric, from: from * 1_000_000, to: to * 1_000_000, points: POINTS } } },
-    { enabled: metric !== "" },
-  );
+  const read = useReadings(device, measures.flatMap(({ metrics }) => metrics.map(({ name }) => name)), from, to);
+  // The same lists from one drawing to the next, so that a chart takes its data once.
+  const drawn = useMemo(() => measures.map(({ metrics }) => metrics.map(({ name, version }): Series => ({ name: version ? `${words.version} ${version}` : words.all, points: read.data?.get(name) ?? [] }))), [measures, read.data]);
   if (known.error && !known.data) return <ErrorPanel error={known.error} retry={known.refetch} />;
   if (known.data && measures.length === 0) return <Empty title={text.ui.noData} />;
-  if (!range.data) return range.error ? <ErrorPanel error={range.error} retry={range.refetch} /> : <Skeleton height={240} />;
-  const points = new Map(range.data.series.map((one) => [one.metric, one.points.map(({ at, avg }) => ({ at, value: avg }))]));
+  if (!read.data) return read.error ? <ErrorPanel error={read.error} retry={read.refetch} /> : <Skeleton height={240} />;
   return (
     <div className="charts">
-      {measures.map(({ measure, metrics }) => (
-        <Chart key={measure} title={words.measures[measure]} range={[from, to]} unit={unitOf(metrics[0]!.name)} series={metrics.map(({ name, version }) => ({ name: version ? `${words.version} ${version}` : words.all, points: points.get(name) ?? [] }))} />
-      ))}
+      {measures.map(({ measure, metrics }, index) => <Chart key={measure} title={words.measures[measure]} range={[from, to]} unit={unitOf(metrics[0]!.name)} series={drawn[index]!} />)}
     </div>
   );
 }
