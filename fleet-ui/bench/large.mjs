@@ -19,26 +19,29 @@ const figure = (name, value, unit, limit) => console.log(`${name} ${value.toFixe
 const quantile = (values, share) => [...values].sort((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * share))];
 
 const browser = await chromium.launch({ executablePath: process.env.AIDOS_CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
-const context = await browser.newContext({ baseURL: url, viewport: { width: 1_280, height: 800 } });
-const page = await context.newPage();
-await page.addInitScript(() => {
-  globalThis.seen = { interactions: [], frames: [] };
-  // Both are rounded up to 8 ms by the browser; 16 ms is the least that is told.
-  new PerformanceObserver((list) => list.getEntries().forEach((entry) => entry.interactionId && globalThis.seen.interactions.push(entry.duration))).observe({ type: "event", durationThreshold: 16 });
-  new PerformanceObserver((list) => list.getEntries().forEach((entry) => globalThis.seen.frames.push(entry.duration))).observe({ type: "long-animation-frame" });
-});
-
-await page.goto("/devices");
-await page.getByLabel("API key", { exact: true }).fill(key);
-await page.getByRole("button", { name: "Sign in" }).click();
+/** A window of its own at `path`, signed in, that notes how long what is done in it takes. */
+const opened = async (path) => {
+  const context = await browser.newContext({ baseURL: url, viewport: { width: 1_280, height: 800 } });
+  const page = await context.newPage();
+  await page.addInitScript(() => {
+    globalThis.seen = { interactions: [], frames: [] };
+    // Both are rounded up to 8 ms by the browser; 16 ms is the least that is told.
+    new PerformanceObserver((list) => list.getEntries().forEach((entry) => entry.interactionId && globalThis.seen.interactions.push(entry.duration))).observe({ type: "event", durationThreshold: 16 });
+    new PerformanceObserver((list) => list.getEntries().forEach((entry) => globalThis.seen.frames.push(entry.duration))).observe({ type: "long-animation-frame" });
+  });
+  await page.goto(path);
+  await page.getByLabel("API key", { exact: true }).fill(key);
+  await page.getByRole("button", { name: "Sign in" }).click();
+  return page;
+};
+const page = await opened("/devices");
 const table = page.getByRole("table", { name: "Devices" });
 await table.getByRole("link").first().waitFor();
 
-/** What was seen since the page was opened. */
-const seen = () => page.evaluate(() => globalThis.seen);
-const report = async (name, done) => {
+/** Says what was seen since `page` was opened, of which `done` were interactions. */
+const report = async (page, name, done) => {
+  const { interactions, frames } = await page.evaluate(() => globalThis.seen);
   // What is quicker than the least that is told counts as that.
-  const { interactions, frames } = await seen();
   const all = [...interactions, ...Array.from({ length: Math.max(0, done - interactions.length) }, () => 16)];
   figure(`${name}_interaction_p95`, quantile(all, 0.95), "ms", 100);
   figure(`${name}_longest_frame`, Math.max(16, ...frames), "ms", 200);
@@ -64,7 +67,7 @@ for (let round = 0; round < TIMES; round++) {
   await page.waitForURL((url) => !url.searchParams.has("q"));
   done += 4;
 }
-await report("ui_devices", done);
+await report(page, "ui_devices", done);
 
 // A rollout: pointing at squares, walking over them, choosing outcomes.
 await page.goto(`/rollouts/${rollout}`);
@@ -78,7 +81,7 @@ for (let round = 0; round < TIMES; round++) {
   await map.focus();
   for (const arrow of ["ArrowRight", "ArrowDown", "ArrowLeft"]) await page.keyboard.press(arrow);
 }
-await report("ui_rollout", TIMES * 3);
+await report(page, "ui_rollout", TIMES * 3);
 
 // Charts: pointing along them and drawing a span to look closer, with 10,000 readings of each series behind them, which the control plane
 // thins, and then with as many points of each series drawn.
@@ -87,8 +90,8 @@ const { last_at: last } = await asked(`devices/${device}/telemetry/metrics`);
 const HOUR = 3_600;
 const POINTS = 10_000;
 const [from, to] = [Math.floor(last / 1e6) - HOUR, Math.ceil(last / 1e6)];
-const vitals = async (name) => {
-  await page.goto(`/devices/${device}?tab=vitals&from=${from}&to=${to}`);
+const hour = `/devices/${device}?tab=vitals&from=${from}&to=${to}`;
+const pointAndDraw = async (page, name) => {
   const charts = page.locator(".vitals .u-over");
   await charts.first().waitFor();
   let did = 0;
@@ -105,14 +108,16 @@ const vitals = async (name) => {
     await page.waitForURL((url) => url.href !== before);
     did += 1;
     // A few looks closer, and again from the whole hour.
-    if (round % 5 === 4) await page.evaluate((to) => (history.pushState({}, "", to), dispatchEvent(new PopStateEvent("popstate"))), `/devices/${device}?tab=vitals&from=${from}&to=${to}`);
+    if (round % 5 === 4) await page.evaluate((to) => (history.pushState({}, "", to), dispatchEvent(new PopStateEvent("popstate"))), hour);
   }
-  await report(name, did);
+  await report(page, name, did);
 };
 const { series } = await asked(`devices/${device}/telemetry?from=${from * 1e6}&to=${to * 1e6}&points=600`);
 figure("ui_vitals_readings_of_a_series", series[0].points.reduce((sum, { count }) => sum + count, 0), "readings");
-await vitals("ui_vitals");
-await page.route(/\/telemetry\?/, async (route) => {
+await page.goto(hour);
+await pointAndDraw(page, "ui_vitals");
+const unthinned = await opened(hour);
+await unthinned.route(/\/telemetry\?/, async (route) => {
   const asked = new URL(route.request().url()).searchParams;
   const [begin, end] = [Number(asked.get("from")), Number(asked.get("to"))];
   const point = (index) => {
@@ -122,8 +127,9 @@ await page.route(/\/telemetry\?/, async (route) => {
   const drawn = asked.get("metric").split(",").map((metric) => ({ metric, points: Array.from({ length: POINTS }, (_, index) => point(index)) }));
   await route.fulfill({ json: { device, from: begin, to: end, bucket_us: Math.round((end - begin) / POINTS), series: drawn } });
 });
-await vitals("ui_vitals_unthinned");
-await page.unroute(/\/telemetry\?/);
+await unthinned.reload();
+await pointAndDraw(unthinned, "ui_vitals_unthinned");
+await unthinned.context().close();
 
 // Live: one device is written to each second, as one that flaps.
 const { items } = await asked("devices?limit=1");

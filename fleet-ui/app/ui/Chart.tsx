@@ -5,18 +5,15 @@
  * people read who do not see the canvas.
  */
 import { useComputedColorScheme } from "@mantine/core";
-import { useEffect, useRef } from "react";
+import { useEffect, useMemo, useRef } from "react";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { text } from "~/text";
-
-export interface Series {
-  readonly name: string;
-  readonly points: readonly { readonly at: number; readonly value: number }[];
-}
+import { align, type Series } from "./series";
 
 interface Props {
   readonly title: string;
+  /** The same list for as long as its points are the same. */
   readonly series: readonly Series[];
   readonly unit: (value: number) => string;
   /** Seconds since the epoch. */
@@ -28,18 +25,6 @@ interface Props {
 
 const COLOURS = ["--chart-1", "--chart-2", "--chart-3", "--chart-4"];
 
-/** One column of times and one of values per series; what a series lacks at a time is a gap. */
-export function align(series: readonly Series[]): uPlot.AlignedData {
-  const times = [...new Set(series.flatMap((one) => one.points.map((point) => point.at)))].sort((a, b) => a - b);
-  const place = new Map(times.map((at, index) => [at, index]));
-  const columns = series.map((one) => {
-    const column: (number | null)[] = Array.from({ length: times.length }, () => null);
-    for (const point of one.points) column[place.get(point.at)!] = point.value;
-    return column;
-  });
-  return [times.map((at) => at / 1_000_000), ...columns];
-}
-
 export function Chart({ title, series, unit, range, max, onZoom, height = 150 }: Props) {
   const scheme = useComputedColorScheme("light");
   const host = useRef<HTMLDivElement>(null);
@@ -48,6 +33,7 @@ export function Chart({ title, series, unit, range, max, onZoom, height = 150 }:
   zoom.current = onZoom;
   const names = series.map((one) => one.name).join("\n");
   const empty = series.every((one) => one.points.length === 0);
+  const data = useMemo(() => align(series), [series]);
 
   useEffect(() => {
     const element = host.current;
@@ -83,7 +69,7 @@ export function Chart({ title, series, unit, range, max, onZoom, height = 150 }:
           ],
         },
       },
-      align(series),
+      data,
       element,
     );
     plot.current = made;
@@ -98,9 +84,13 @@ export function Chart({ title, series, unit, range, max, onZoom, height = 150 }:
   }, [scheme, names, empty, height, max]);
 
   useEffect(() => {
-    plot.current?.setData(align(series), !range);
+    plot.current?.setData(data, !range);
+  }, [data]);
+
+  // After new data too, so that the other axis is found anew.
+  useEffect(() => {
     if (range) plot.current?.setScale("x", { min: range[0], max: range[1] });
-  }, [series, range?.[0], range?.[1]]);
+  }, [data, range?.[0], range?.[1]]);
 
   const newest = series.map((one) => one.points.at(-1)?.value);
   return (
