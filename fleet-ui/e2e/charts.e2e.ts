@@ -1,24 +1,11 @@
 /** A device's charts. */
-import type { Browser } from "playwright-core";
-import { afterAll, beforeAll, expect, it } from "vitest";
-import { launch, open, signIn } from "./browser";
-import { Stack } from "./stack";
-
-let stack: Stack;
-let browser: Browser;
-
-beforeAll(async () => {
-  [stack, browser] = await Promise.all([Stack.up(), launch()]);
-});
-afterAll(async () => {
-  await browser?.close();
-  await stack?.stop();
-});
+import { expect, it } from "vitest";
+import { open, signIn } from "./browser";
+import { browser, local, stack } from "./stage";
 
 it("stay as they are while a span that was drawn over one of them is read, and as time goes on", async () => {
-  const { items } = await stack.api<{ items: { id: string }[] }>("GET", "devices");
   const { page, context, faults } = await open(browser, stack);
-  await page.goto(`/devices/${items[0]!.id}?tab=vitals&range=15m`);
+  await page.goto(`/devices/${local.id}?tab=vitals&range=15m`);
   await signIn(page, stack.ownerKey);
   const chart = page.locator(".vitals .u-over").first();
   await chart.waitFor();

@@ -1,22 +1,9 @@
 /** What disturbs a page: a clock that is wrong, a device that flaps, a form that is not taken, paper. No test needs another one. */
 import { setTimeout as pause } from "node:timers/promises";
-import type { Browser, Page } from "playwright-core";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { fits, launch, open, signIn } from "./browser";
-import { Stack } from "./stack";
-
-let stack: Stack;
-let browser: Browser;
-let local: string;
-
-beforeAll(async () => {
-  [stack, browser] = await Promise.all([Stack.up(), launch()]);
-  local = (await stack.api<{ items: { id: string }[] }>("GET", "devices")).items[0]!.id;
-});
-afterAll(async () => {
-  await browser?.close();
-  await stack?.stop();
-});
+import type { Page } from "playwright-core";
+import { describe, expect, it } from "vitest";
+import { fits, open, signIn } from "./browser";
+import { browser, local, stack } from "./stage";
 
 describe("a clock that is wrong", () => {
   /** In the page: its clock is so many minutes ahead. */
@@ -86,7 +73,7 @@ describe("a device that flaps once a second", () => {
     });
     const flapping = (async () => {
       for (let second = 0; second < SECONDS; second++) {
-        await stack.api("PATCH", `devices/${local}`, { notes: { flap: String(second) } });
+        await stack.api("PATCH", `devices/${local.id}`, { notes: { flap: String(second) } });
         await pause(1_000);
       }
     })();
@@ -103,7 +90,7 @@ describe("a device that flaps once a second", () => {
     expect(lists.length).toBeGreaterThanOrEqual(2);
     expect(lists.length, lists.join("\n")).toBeLessThanOrEqual(MOST);
 
-    await stack.api("PATCH", `devices/${local}`, { labels: { flap: "over" } });
+    await stack.api("PATCH", `devices/${local.id}`, { labels: { flap: "over" } });
     await table.getByText("flap=over").waitFor();
     await page.getByLabel("Search by name").fill("no such device");
     await page.getByLabel("Search by name").press("Enter", AT_ONCE);
@@ -146,10 +133,10 @@ describe("a form that is not taken", () => {
 describe("a label of ten thousand characters", () => {
   it("is refused at its field, whatever it holds, and the page stays in its frame", async () => {
     const { page, context, faults } = await open(browser, stack, { width: 390 });
-    await page.goto(`/devices/${local}`);
+    await page.goto(`/devices/${local.id}`);
     await signIn(page, stack.ownerKey);
     await page.getByRole("button", { name: "Edit: Labels" }).click();
-    const before = await stack.api<{ labels: Record<string, string> }>("GET", `devices/${local}`);
+    const before = await stack.api<{ labels: Record<string, string> }>("GET", `devices/${local.id}`);
     const refusals = [["x".repeat(10_000), /is 10000 bytes long, the limit is \d+/], ["שלום".repeat(2_500), /is 20000 bytes long/]] as const;
     for (const [value, refusal] of refusals) {
       await page.getByLabel("Value 1").fill(value);
@@ -157,7 +144,7 @@ describe("a label of ten thousand characters", () => {
       await page.getByRole("dialog").getByText(refusal).waitFor();
       await fits(page);
     }
-    expect((await stack.api<{ labels: Record<string, string> }>("GET", `devices/${local}`)).labels).toEqual(before.labels);
+    expect((await stack.api<{ labels: Record<string, string> }>("GET", `devices/${local.id}`)).labels).toEqual(before.labels);
     expect(faults.said).toEqual([]);
     await context.close();
   });

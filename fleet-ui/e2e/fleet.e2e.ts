@@ -1,22 +1,10 @@
-import type { Browser } from "playwright-core";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { accessible, fits, launch, open, signIn } from "./browser";
+/** What people do with a fleet, from the first sign-in on: a journey may go on from what the one before it left. */
+import { describe, expect, it } from "vitest";
+import { accessible, fits, open, signIn } from "./browser";
 import { push, wrongGolden } from "./models";
 import { pagesOf } from "./pages";
-import { eventually, Stack } from "./stack";
-
-let stack: Stack;
-let browser: Browser;
-let local: string;
-
-beforeAll(async () => {
-  [stack, browser] = await Promise.all([Stack.up(), launch()]);
-  local = (await stack.api<{ items: { id: string }[] }>("GET", "devices")).items[0]!.id;
-});
-afterAll(async () => {
-  await browser?.close();
-  await stack?.stop();
-});
+import { browser, local, stack } from "./stage";
+import { eventually } from "./stack";
 
 describe("signing in", () => {
   it("takes the owner's key, says what is wrong with another, and keeps the address", async () => {
@@ -153,20 +141,20 @@ describe("the fleet", () => {
 
   it("merges what two people write, and asks where they disagree", async () => {
     const { page, context } = await open(browser, stack);
-    await page.goto(`/devices/${local}`);
+    await page.goto(`/devices/${local.id}`);
     await signIn(page, stack.ownerKey);
     await page.getByRole("button", { name: "Edit: Labels" }).click();
     await page.getByLabel("Value 1").fill("hall");
     await page.getByRole("button", { name: "Add" }).click();
     await page.getByLabel("Key 2").fill("shelf");
     await page.getByLabel("Value 2").fill("3");
-    await stack.api("PATCH", `devices/${local}`, { labels: { site: "cellar", rack: "9" } });
+    await stack.api("PATCH", `devices/${local.id}`, { labels: { site: "cellar", rack: "9" } });
     await page.getByRole("button", { name: "Save" }).click();
     await page.getByText("Someone else changed this meanwhile").waitFor();
     await page.getByLabel(/Theirs/).check();
     await page.getByRole("button", { name: "Save the choice" }).click();
     await eventually("all of it is there", async () => {
-      const { labels } = await stack.api<{ labels: Record<string, string> }>("GET", `devices/${local}`);
+      const { labels } = await stack.api<{ labels: Record<string, string> }>("GET", `devices/${local.id}`);
       return labels.site === "cellar" && labels.rack === "9" && labels.shelf === "3";
     });
     await page.getByText("shelf=3").waitFor();
@@ -179,7 +167,7 @@ describe("the fleet", () => {
     await signIn(page, stack.ownerKey);
     await page.getByRole("heading", { level: 1, name: "Activity" }).waitFor();
     await page.waitForFunction(() => !document.querySelector("[class*=Skeleton]"));
-    await stack.api("PATCH", `devices/${local}`, { notes: { seen: "as-it-happens" } });
+    await stack.api("PATCH", `devices/${local.id}`, { notes: { seen: "as-it-happens" } });
     // Nothing is asked for again by the clock.
     await page.getByText(/as-it-happens/).filter({ visible: true }).first().waitFor({ timeout: 10_000 });
     await context.close();
@@ -211,12 +199,12 @@ describe("the fleet", () => {
     await theirs.page.goto("/devices");
     await signIn(theirs.page, other.owner_key);
     await theirs.page.getByText("No device has joined yet").waitFor();
-    await theirs.page.goto(`/devices/${local}`);
+    await theirs.page.goto(`/devices/${local.id}`);
     await theirs.page.getByRole("alert").waitFor();
     await theirs.context.close();
 
     const viewer = await open(browser, stack);
-    await viewer.page.goto(`/devices/${local}`);
+    await viewer.page.goto(`/devices/${local.id}`);
     await signIn(viewer.page, await stack.key("viewer"));
     await viewer.page.getByRole("heading", { level: 1 }).waitFor();
     for (const name of ["Actions", "Rename", "Edit: Labels"]) expect(await viewer.page.getByRole("button", { name }).count(), name).toBe(0);
@@ -286,7 +274,7 @@ describe.each(["light", "dark"] as const)("every page in %s", (scheme) => {
     await page.goto("/sign-in");
     await accessible(page);
     await signIn(page, stack.ownerKey);
-    for (const { path, heading } of pagesOf({ device: local, rollout: items[0]!.id })) {
+    for (const { path, heading } of pagesOf({ device: local.id, rollout: items[0]!.id })) {
       await page.setViewportSize({ width: 1280, height: 800 });
       await page.goto(path);
       await page.getByRole("heading", { level: 1, name: heading }).waitFor();

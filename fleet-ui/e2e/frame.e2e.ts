@@ -1,19 +1,8 @@
 /** What every page has in common, and the pages of activity and settings. */
-import type { Browser } from "playwright-core";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { contentOf, launch, open, signIn, type Window } from "./browser";
-import { eventually, Stack } from "./stack";
-
-let stack: Stack;
-let browser: Browser;
-
-beforeAll(async () => {
-  [stack, browser] = await Promise.all([Stack.up(), launch()]);
-});
-afterAll(async () => {
-  await browser?.close();
-  await stack?.stop();
-});
+import { describe, expect, it } from "vitest";
+import { contentOf, open, signIn, type Window } from "./browser";
+import { browser, stack } from "./stage";
+import { eventually } from "./stack";
 
 async function at(path: string, wishes: Parameters<typeof open>[2] = {}): Promise<Window> {
   const window = await open(browser, stack, wishes);

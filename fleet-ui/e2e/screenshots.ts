@@ -4,21 +4,18 @@
  */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import type { Browser } from "playwright-core";
-import { afterAll, beforeAll, it } from "vitest";
-import { launch, open, signIn } from "./browser";
+import { beforeAll, it } from "vitest";
+import { open, signIn } from "./browser";
 import { push } from "./models";
 import { pagesOf } from "./pages";
-import { eventually, Stack } from "./stack";
+import { browser, stack } from "./stage";
+import { eventually } from "./stack";
 
 const FOLDER = join(import.meta.dirname, "../../docs/images/ui");
 
-let stack: Stack;
-let browser: Browser;
 let shown: { readonly device: string; readonly rollout: string };
 
 beforeAll(async () => {
-  [stack, browser] = await Promise.all([Stack.up(), launch()]);
   mkdirSync(FOLDER, { recursive: true });
   const device = await stack.device("line-3-camera", { site: "lab", line: "3", lat: "48.1", lon: "11.6" });
   await stack.device("line-4-camera", { site: "lab", line: "4", lat: "52.5", lon: "13.4" });
@@ -28,11 +25,6 @@ beforeAll(async () => {
   await eventually("the rollout is finished", async () => (await stack.api<{ phase: string }>("GET", `rollouts/${id}`)).phase === "finished");
   shown = { device, rollout: id };
 });
-afterAll(async () => {
-  await browser?.close();
-  await stack?.stop();
-});
-
 it.each(["light", "dark"] as const)("every page in %s", async (scheme) => {
   const { page, context } = await open(browser, stack, { scheme });
   await page.goto("/sign-in");

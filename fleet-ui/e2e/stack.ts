@@ -31,7 +31,7 @@ export async function eventually<T>(what: string, look: () => Promise<T | undefi
   throw new Error(`did not happen: ${what}`);
 }
 
-interface Device {
+export interface Device {
   readonly id: string;
   readonly name: string;
 }

@@ -1,21 +1,7 @@
 /** What an operator has a device do from its page: look at itself, leave the traffic, tell what it writes. No test needs another one. */
-import type { Browser } from "playwright-core";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { accessible, launch, open, signIn } from "./browser";
-import { Stack } from "./stack";
-
-let stack: Stack;
-let browser: Browser;
-let local: { id: string; name: string };
-
-beforeAll(async () => {
-  [stack, browser] = await Promise.all([Stack.up(), launch()]);
-  local = (await stack.api<{ items: { id: string; name: string }[] }>("GET", "devices")).items[0]!;
-});
-afterAll(async () => {
-  await browser?.close();
-  await stack?.stop();
-});
+import { describe, expect, it } from "vitest";
+import { accessible, open, signIn } from "./browser";
+import { browser, local, stack } from "./stage";
 
 const device = async (tab = "") => {
   const opened = await open(browser, stack);

@@ -154,6 +154,7 @@ struct Measured {
     template: String,
 }
 
+/// Measures the lists of a fleet of `devices` on one store.
 async fn measure(figures: &mut Figures, store: &str, postgres: Option<&str>, devices: usize) -> Measured {
     let options = FleetOptions { postgres: postgres.map(str::to_owned), ..FleetOptions::default() };
     let mut fleet = Fleet::with(options).await;

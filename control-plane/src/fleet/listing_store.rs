@@ -85,7 +85,7 @@ impl Statement {
     }
 
     async fn fetch(self, pool: &AnyPool) -> Result<Vec<AnyRow>, StoreError> {
-        // Postgres plans a statement that it keeps without knowing the text that is searched for, and then walks through the whole order.
+        // Postgres plans a statement that it keeps without the text that is searched for, and then walks through the whole order.
         let mut query = sqlx::query::<Any>(sqlx::AssertSqlSafe(self.text)).persistent(false);
         for bind in self.binds {
             query = match bind {

@@ -87,10 +87,10 @@ export function Chart({ title, series, unit, range, max, onZoom, height = 150 }:
     plot.current?.setData(data, !range);
   }, [data]);
 
-  // After new data too, so that the other axis is found anew.
+  // After new data too, so that the other axis is found anew, and after it was drawn anew, which shows all that there is.
   useEffect(() => {
     if (range) plot.current?.setScale("x", { min: range[0], max: range[1] });
-  }, [data, range?.[0], range?.[1]]);
+  }, [data, range?.[0], range?.[1], scheme, names, height, max]);
 
   const newest = series.map((one) => one.points.at(-1)?.value);
   return (
