@@ -56,7 +56,8 @@ export function Chart({ title, series, unit, range, max, onZoom, height = 150 }:
             stroke: colour(COLOURS[index % COLOURS.length]!),
             fill: series.length === 1 ? `${colour(COLOURS[0]!)}1f` : undefined,
             width: 1.5,
-            points: { show: one.points.length < 3 },
+            // A line of one or two points is hardly seen.
+            points: { show: (_, __, first, last) => last - first < 2 },
             spanGaps: false,
             value: (_: uPlot, value: number | null) => (value === null || value === undefined ? text.ui.nothing : unit(value)),
           })),
