@@ -57,7 +57,7 @@ export function Chart({ title, series, unit, range, max, onZoom, height = 150 }:
             fill: series.length === 1 ? `${colour(COLOURS[0]!)}1f` : undefined,
             width: 1.5,
             // A line of one or two points is hardly seen.
-            points: { show: (_, __, first, last) => last - first < 2 },
+            points: { show: (_: uPlot, __: number, first: number, last: number) => last - first < 2 },
             spanGaps: false,
             value: (_: uPlot, value: number | null) => (value === null || value === undefined ? text.ui.nothing : unit(value)),
           })),
