@@ -5,6 +5,7 @@
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
 /// A system program the tests and benchmarks start, and the Debian package that brings it.
 const PROGRAMS: &[(&str, &[&str], &str)] = &[
@@ -36,9 +37,14 @@ pub(crate) struct Tools {
     pub(crate) tough_reader: PathBuf,
 }
 
-/// The repository's root.
+/// The root of the repository that `cargo xtask` was called in: as cargo tells it now, for a target folder that several
+/// clones share may hold this program as another clone built it.
 pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate lies in the repository")
+    static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let here = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+        here.parent().expect("this crate lies in the repository").to_owned()
+    });
+    &ROOT
 }
 
 /// Runs a command and fails with its whole line when it does.
